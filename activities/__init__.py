@@ -1,0 +1,1 @@
+"""What the workflow calls: look-ups, the pipeline engine, deliveries and the failure store."""

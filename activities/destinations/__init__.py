@@ -1,0 +1,1 @@
+"""Where records are delivered: one file a destination, one registry that finds them."""

@@ -1,0 +1,66 @@
+"""The error tree, split by what the retrier must do, and its one mapping to Temporal.
+
+    WorkerError
+    ├── FinalError                  trying again cannot help
+    │   ├── NotFoundError           a pipeline, node, target or connector that is not there
+    │   ├── InvalidConfigurationError  it is there and cannot be used as it stands
+    │   ├── InvalidRecordError      the record or its message cannot be processed
+    │   └── RejectedError           the destination refused the delivery for good
+    └── UnavailableError            something is away; try again, later if it said when
+
+Messages name the thing (which pipeline, node, target). They never hold a secret or a record's contents: Temporal
+stores them in plain text.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from temporalio.exceptions import ApplicationError
+
+
+class WorkerError(Exception):
+    """Base of every error that the worker raises on purpose."""
+
+
+class FinalError(WorkerError):
+    """Trying again cannot help."""
+
+
+class NotFoundError(FinalError):
+    """A pipeline, node, target or connector that is not there."""
+
+
+class InvalidConfigurationError(FinalError):
+    """Something stored for a pipeline cannot be used as it stands."""
+
+
+class InvalidRecordError(FinalError):
+    """The message or a record in it cannot be processed."""
+
+
+class RejectedError(FinalError):
+    """The destination refused the delivery for good."""
+
+
+class UnavailableError(WorkerError):
+    """Something is away for now.
+
+    Attributes:
+        retry_after: How long it asked to be left alone, or None where it did not say.
+    """
+
+    def __init__(self, message: str, *, retry_after: timedelta | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+def to_application_error(error: WorkerError) -> ApplicationError:
+    """Map an error of ours to what Temporal understands: its type by name, whether and when it is retried."""
+    retry_after = error.retry_after if isinstance(error, UnavailableError) else None
+    return ApplicationError(
+        str(error),
+        type=type(error).__name__,
+        non_retryable=isinstance(error, FinalError),
+        next_retry_delay=retry_after,
+    )

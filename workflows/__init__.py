@@ -1,0 +1,1 @@
+"""The workflow a message runs as, and the policies it runs under."""
