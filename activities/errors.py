@@ -18,6 +18,12 @@ from datetime import timedelta
 
 from temporalio.exceptions import ApplicationError
 
+from activities.pipeline.errors import PipelineError
+from cache.crypto import CredentialsError
+from cache.documents import UnsupportedDocumentError
+from cache.keys import InvalidIdentifierError
+from cache.source import SourceUnavailableError
+
 
 class WorkerError(Exception):
     """Base of every error that the worker raises on purpose."""
@@ -53,6 +59,24 @@ class UnavailableError(WorkerError):
     def __init__(self, message: str, *, retry_after: timedelta | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+TRANSLATIONS: dict[type[Exception], type[WorkerError]] = {
+    SourceUnavailableError: UnavailableError,
+    CredentialsError: InvalidConfigurationError,
+    UnsupportedDocumentError: InvalidConfigurationError,
+    PipelineError: InvalidConfigurationError,
+    InvalidIdentifierError: InvalidRecordError,
+}
+"""What the layers below raise, and what that means to the retrier. Their messages are fit to be stored."""
+
+
+def translate(error: Exception) -> WorkerError | None:
+    """The error of ours that an error of the layers below stands for, or None where nobody foresaw it."""
+    for foreseen, ours in TRANSLATIONS.items():
+        if isinstance(error, foreseen):
+            return ours(str(error))
+    return None
 
 
 def to_application_error(error: WorkerError) -> ApplicationError:

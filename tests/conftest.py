@@ -44,6 +44,13 @@ def redis_url(valkey: Server) -> str:
 
 
 @pytest.fixture
+async def own_redis_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """Address of an empty Valkey server of the test's own."""
+    async with running(start_valkey(tmp_path_factory.mktemp("valkey"))) as server:
+        yield f"redis://{server.address}/0"
+
+
+@pytest.fixture
 def mongo_url(mongodb: Server) -> str:
     """Address of the shared MongoDB-protocol server."""
     return f"mongodb://{mongodb.address}/?directConnection=true"

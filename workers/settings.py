@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator
+from dotenv import dotenv_values
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from temporalio.envconfig import ClientConfig, ClientConnectConfig
+
+ENVIRONMENT_FILE = ".env"
+DEFAULT_DATABASE = "datanadhi"
+DEFAULT_TEMPORAL_HOST = "127.0.0.1:7233"
+HIGHEST_PORT = 65535
+SCHEMES: dict[str, tuple[str, ...]] = {
+    "mongo_url": ("mongodb://", "mongodb+srv://"),
+    "redis_url": ("redis://", "rediss://", "unix://"),
+    "failure_store_url": ("file:///", "s3://", "memory:///"),
+    "slack_api_url": ("http://", "https://"),
+}
+"""What each address may start with."""
 
 
 class Role(StrEnum):
@@ -26,6 +44,15 @@ class Role(StrEnum):
         return self is not Role.PIPELINE
 
 
+class LogLevel(StrEnum):
+    """Levels of logging, by their names in Python."""
+
+    DEBUG = "DEBUG"
+    INFO = "INFO"
+    WARNING = "WARNING"
+    ERROR = "ERROR"
+
+
 class Settings(BaseSettings):
     """The worker's settings, read from the environment and from a `.env` file where there is one.
 
@@ -33,7 +60,12 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True, populate_by_name=True
+        env_file=ENVIRONMENT_FILE,
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
+        hide_input_in_errors=True,  # an error that is printed or logged must not show a secret
     )
 
     mongo_url: SecretStr = Field(
@@ -44,7 +76,7 @@ class Settings(BaseSettings):
         SecretStr("redis://127.0.0.1:6379/0"), description="Redis, the cache: redis://, rediss:// or unix://"
     )
     sec_db: SecretStr = Field(
-        SecretStr(""), description="Secret under which credentials and secrets are encrypted in MongoDB"
+        min_length=1, description="Secret under which credentials and secrets are encrypted in MongoDB; required"
     )
     sec_global: SecretStr = Field(SecretStr(""), description="Secret under which API keys are encrypted")
     nonce_value: SecretStr = Field(SecretStr(""), description="What the innermost layer of an API key holds")
@@ -68,12 +100,58 @@ class Settings(BaseSettings):
     cache_near_ttl_ms: int = Field(2000, ge=0, le=600_000, description="How long a process remembers by itself; 0: off")
     health_address: str = Field("", description="host:port of /livez and /readyz; empty: off")
     metrics_address: str = Field("", description="host:port of the Prometheus endpoint; empty: off")
-    log_level: str = Field(
-        "INFO", validation_alias=AliasChoices("log_level", "LOG_LEVEL"), description="Least level that is logged"
-    )
+    log_level: LogLevel = Field(LogLevel.INFO, description="Least level that is logged")
+
+    @field_validator(*SCHEMES)
+    @classmethod
+    def _known_scheme(cls, value: SecretStr | str, field: ValidationInfo) -> SecretStr | str:
+        url = value.get_secret_value() if isinstance(value, SecretStr) else value
+        schemes = SCHEMES[field.field_name or ""]
+        if url and not url.startswith(schemes):
+            raise ValueError(f"must start with {' or '.join(schemes)}")
+        return value
+
+    @field_validator("health_address", "metrics_address")
+    @classmethod
+    def _host_and_port(cls, value: str) -> str:
+        _, separator, port = value.rpartition(":")
+        if value and not (separator and port.isdecimal() and 0 < int(port) <= HIGHEST_PORT):
+            raise ValueError("must be host:port")
+        return value
 
     @field_validator("worker_type", mode="before")
     @classmethod
     def _main_means_pipeline(cls, value: object) -> object:
         lowered = value.lower() if isinstance(value, str) else value
         return Role.PIPELINE if lowered == "main" else lowered
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _levels_in_any_case(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
+
+    @property
+    def database(self) -> str:
+        """MongoDB's database: MONGO_DATABASE, else the one that MONGO_URL names, else `datanadhi`."""
+        in_url = unquote(urlsplit(self.mongo_url.get_secret_value()).path.lstrip("/"))
+        return self.mongo_database or in_url or DEFAULT_DATABASE
+
+    def temporal_connection(self) -> ClientConnectConfig:
+        """How to reach Temporal: its own TEMPORAL_* variables and profiles, else TEMPORAL_HOST."""
+        dotenv = {name: value for name, value in dotenv_values(ENVIRONMENT_FILE).items() if value is not None}
+        config = ClientConfig.load_client_connect_config(override_env_vars={**dotenv, **os.environ})
+        config.setdefault("target_host", self.temporal_host or DEFAULT_TEMPORAL_HOST)
+        return config
+
+    def failure_store_options(self) -> dict[str, Any]:
+        """What `FailureStore.open` takes: FAILURE_STORE_URL, else the bucket of MINIO_*, else a local folder."""
+        url = self.failure_store_url.get_secret_value()
+        if not self.minio_endpoint:
+            return {"url": url or (Path.cwd() / "failures").as_uri()}
+        return {
+            "url": url or f"s3://{self.minio_bucket}",
+            "endpoint": self.minio_endpoint,
+            "access_key": self.minio_access_key.get_secret_value(),
+            "secret_key": self.minio_secret_key.get_secret_value(),
+            "secure": self.minio_secure,
+        }

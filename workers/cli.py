@@ -1,0 +1,71 @@
+"""The command line: `datanadhi-worker run | demo | dev | version`."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+
+from workers.settings import Settings
+
+app = typer.Typer(
+    help="Temporal worker that runs log records through pipelines and delivers them.",
+    no_args_is_help=True,
+    add_completion=False,
+    # Local variables may hold settings; a traceback is no place for them.
+    pretty_exceptions_show_locals=False,
+)
+
+
+@app.command()
+def run() -> None:
+    """Run a worker with the settings of the environment (and of a .env file), until SIGTERM or SIGINT."""
+    from workers.logs import configure_logging  # noqa: PLC0415 - --help answers before the clients are imported
+    from workers.process import run_worker  # noqa: PLC0415 - as above
+
+    settings = _settings()
+    configure_logging(settings.log_level)
+    asyncio.run(run_worker(settings))
+
+
+@app.command()
+def demo(
+    file: Annotated[
+        Path | None,
+        typer.Option(help="Send this file instead of the sample: .jsonl holds a JSON object a line, others text."),
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, max=500, help="Records a message; by default each is a message of its own.")
+    ] = None,
+) -> None:
+    """Send records through an embedded stack of real servers and account for every one of them."""
+    from workers.demo.command import DemoOptions, run_demo  # noqa: PLC0415 - as above
+
+    raise typer.Exit(asyncio.run(run_demo(DemoOptions(file=file, batch_size=batch_size))))
+
+
+@app.command()
+def dev(*, worker: Annotated[bool, typer.Option(help="Start a worker too, or leave that to you.")] = True) -> None:
+    """Start the embedded stack with the sample pipeline and keep it up, printing deliveries as they arrive."""
+    from workers.demo.command import DevOptions, run_dev  # noqa: PLC0415 - as above
+
+    raise typer.Exit(asyncio.run(run_dev(DevOptions(worker=worker))))
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(importlib.metadata.version("datanadhi-worker"))
+
+
+def _settings() -> Settings:
+    try:
+        return Settings()
+    except ValidationError as error:
+        for problem in error.errors(include_input=False, include_url=False, include_context=False):
+            typer.echo(f"{'.'.join(map(str, problem['loc'])).upper()}: {problem['msg']}", err=True)
+        raise typer.Exit(2) from None

@@ -1,0 +1,135 @@
+"""What the API server sends: reading it, and what is wrong with one that cannot be read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from temporalio import workflow
+from temporalio.common import RawValue
+
+from activities.contracts import MessageId
+from workflows.policies import CHUNK_BYTES, CHUNK_RECORDS
+
+MAX_DEPTH = 200
+"""Levels that a message may be nested: JSON that is deeper cannot be relied on to be written again."""
+
+UNKNOWN = "unknown"
+"""Stands for an identifier that a malformed message does not have."""
+
+
+class InvalidMessageError(ValueError):
+    """The workflow's input is not what the API server sends; the message names what is missing, not what was there."""
+
+
+def read_payload(message: RawValue) -> Any:
+    """The JSON value that was sent.
+
+    Raises:
+        InvalidMessageError: It is no JSON, or nested too deeply to be handled any further.
+    """
+    try:
+        value = workflow.payload_converter().from_payload(message.payload)
+    except (RuntimeError, KeyError, ValueError, RecursionError) as error:
+        # The converter's own message may quote what was sent; the error's type does not.
+        raise InvalidMessageError(f"the message is unreadable ({type(error).__name__})") from None
+    if _deeper_than(value, MAX_DEPTH):
+        raise InvalidMessageError(f"the message is nested deeper than {MAX_DEPTH} levels")
+    return value
+
+
+def payload_text(message: RawValue) -> str:
+    """What was sent, as text: what is stored of a message that cannot be read."""
+    return message.payload.data.decode("utf-8", "replace")
+
+
+def _deeper_than(value: Any, levels: int) -> bool:
+    """Whether a value is nested deeper than that; level by level, so that no depth is too much for the check."""
+    level = [value]
+    for _ in range(levels):
+        level = [child for parent in level if isinstance(parent, (dict, list)) for child in _children(parent)]
+        if not level:
+            return False
+    return True
+
+
+def _children(parent: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return parent.values() if isinstance(parent, dict) else parent
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A message: whose it is, its records, and whether they came as a batch."""
+
+    message: MessageId
+    records: list[Any]
+    is_batch: bool
+
+    @classmethod
+    def parse(cls, value: Any) -> Envelope:
+        """Read `{"metadata": {...}, "log_data": {...}}` or the same with `log_batch`, a list of records.
+
+        Raises:
+            InvalidMessageError: Something is missing or of another type.
+        """
+        if not isinstance(value, dict):
+            raise InvalidMessageError("the message is no object")
+        message = _identifiers(value.get("metadata"))
+        if "log_batch" in value:
+            if not isinstance(value["log_batch"], list):
+                raise InvalidMessageError("log_batch is no list")
+            return cls(message, value["log_batch"], is_batch=True)
+        if not isinstance(value.get("log_data"), dict):
+            raise InvalidMessageError("log_data is missing or no object")
+        return cls(message, [value["log_data"]], is_batch=False)
+
+    @property
+    def original_input(self) -> Any:
+        """The records as they came."""
+        return self.records if self.is_batch else self.records[0]
+
+
+def _identifiers(metadata: Any) -> MessageId:
+    if not isinstance(metadata, dict):
+        raise InvalidMessageError("metadata is missing or no object")
+    names = ("organisationId", "projectId", "pipelineId", "messageId")
+    missing = [name for name in names if not isinstance(metadata.get(name), str) or not metadata[name]]
+    if missing:
+        raise InvalidMessageError(f"metadata lacks {', '.join(missing)}")
+    return guess_identifiers({"metadata": metadata})
+
+
+def guess_identifiers(value: Any) -> MessageId:
+    """As many identifiers as a message has, to store its failure under."""
+    metadata = value.get("metadata") if isinstance(value, dict) else None
+    known = metadata if isinstance(metadata, dict) else {}
+
+    def one(name: str) -> str:
+        return known[name] if isinstance(known.get(name), str) and known[name] else UNKNOWN
+
+    return MessageId(
+        organisation_id=one("organisationId"),
+        project_id=one("projectId"),
+        pipeline_id=one("pipelineId"),
+        message_id=one("messageId"),
+    )
+
+
+def chunks(records: list[Any]) -> Iterator[tuple[int, list[Any]]]:
+    """Records in order, so many at a time that no payload nears Temporal's limits, each with its first's position."""
+    first, size = 0, 0
+    for index, record in enumerate(records):
+        length = json_size(record) if len(records) > 1 else 0
+        if index > first and (index - first >= CHUNK_RECORDS or size + length > CHUNK_BYTES):
+            yield first, records[first:index]
+            first, size = index, 0
+        size += length
+    if records:
+        yield first, records[first:]
+
+
+def json_size(value: Any) -> int:
+    """Bytes of a value in a payload."""
+    return len(json.dumps(value, separators=(",", ":")))

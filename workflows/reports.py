@@ -1,0 +1,72 @@
+"""Failure reports: what is stored of a failure, from what an activity's failure tells."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from temporalio import exceptions
+from temporalio.exceptions import ActivityError, ApplicationError, FailureError
+
+from activities.contracts import ErrorDetails, FailureReport
+from workflows.envelope import json_size
+from workflows.policies import REPORT_LIMIT_BYTES
+
+
+def error_details(error: FailureError, description: str) -> ErrorDetails:
+    """The error that ended an activity: the last attempt's own, or that time ran out.
+
+    A local activity's failure arrives as the last attempt's own error, another's wrapped in an ActivityError.
+    """
+    cause = error.cause if isinstance(error, ActivityError) else error
+    if isinstance(cause, ApplicationError):
+        return ErrorDetails(
+            type=cause.type or type(cause).__name__,
+            message=cause.message,
+            stack=_stack(cause),
+            description=description,
+        )
+    if isinstance(cause, exceptions.TimeoutError):
+        return _timed_out(cause, description)
+    kind = type(cause if cause is not None else error).__name__
+    return ErrorDetails(type=kind, message=str(cause or error), description=description)
+
+
+def _timed_out(cause: exceptions.TimeoutError, description: str) -> ErrorDetails:
+    """A time-out says little by itself; the attempt before it says why."""
+    last = cause.cause
+    if isinstance(last, ApplicationError):
+        return ErrorDetails(
+            type=last.type or type(last).__name__,
+            message=f"gave up: {last.message}",
+            stack=_stack(last),
+            description=description,
+        )
+    kind = cause.type.name if cause.type is not None else "unknown"
+    return ErrorDetails(type="TimeoutError", message=f"timed out ({kind})", description=description)
+
+
+def _stack(error: FailureError) -> str:
+    return error.failure.stack_trace if error.failure is not None else ""
+
+
+def timestamp(now: datetime, sequence: int) -> str:
+    """When a failure happened, ISO 8601 in UTC.
+
+    The workflow's clock stands still between its tasks, so each failure of a message is put one microsecond later
+    than the one before it: their keys differ, and stay the same in a retry.
+    """
+    return (now + timedelta(microseconds=sequence)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def bounded(report: FailureReport) -> FailureReport:
+    """The report within what a payload may hold: inputs that do not fit are left out, and the report says so."""
+    original, current = json_size(report.original_input), json_size(report.current_input)
+    if original + current <= REPORT_LIMIT_BYTES:
+        return report
+    omitted: dict[str, Any] = {"currentInputOmittedBytes": current}
+    kept = replace(report, current_input=None, context={**report.context, **omitted})
+    if original <= REPORT_LIMIT_BYTES:
+        return kept
+    return replace(kept, original_input=None, context={**kept.context, "originalInputOmittedBytes": original})
