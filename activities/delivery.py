@@ -106,13 +106,18 @@ class _Progress:
 
     def delivered(self, position: int) -> None:
         self.states[position] = ord("d")
-        self.heartbeat()
+        self._tell()
 
     def reject(self, position: int, error: FinalError) -> None:
         self.states[position] = ord("r")
         details = ErrorDetails(type=type(error).__name__, message=str(error))
         self.rejected.append(RejectedItem(position=position, error=details))
-        self.heartbeat()
+        self._tell()
+
+    def _tell(self) -> None:
+        """Save what is done for a next attempt. Once all is done there will be none, and a call is saved instead."""
+        if b"." in self.states:
+            self.heartbeat()
 
     def heartbeat(self) -> None:
         activity.heartbeat(self.states.decode("ascii"), [asdict(item) for item in self.rejected])
@@ -149,8 +154,8 @@ class _Batch:
     async def _beat(self) -> None:
         """Tell the server that the attempt is alive, however long a single delivery takes."""
         while True:
-            self.progress.heartbeat()
             await asyncio.sleep(HEARTBEAT_SECONDS)
+            self.progress.heartbeat()
 
     async def _work(self, positions: Iterator[int]) -> None:
         for position in positions:

@@ -70,8 +70,12 @@ class ConfirmedPool(ConnectionPool):
         connection: AbstractConnection = self.get_available_connection()  # type: ignore[no-untyped-call]
         try:
             await self._confirm(connection)
-        except BaseException:  # cancelled, too: its place in the pool must not be lost
-            await self.release(connection)
+        except BaseException:
+            # Cancelled, too: a connection that did not pass is not to be found in the pool, nor its place lost.
+            try:
+                await connection.disconnect(nowait=True)
+            finally:
+                await self.release(connection)
             raise
         return connection
 

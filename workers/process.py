@@ -150,9 +150,12 @@ async def open_dependencies(settings: Settings, metrics: WorkerMetrics) -> Async
             redis,
             source,
             sec_db=settings.sec_db.get_secret_value(),
+            sec_global=settings.sec_global.get_secret_value(),
+            nonce_value=settings.nonce_value.get_secret_value(),
             near_ttl=settings.cache_near_ttl_ms / 1000,
             observe=metrics.cache_read,
         )
+        stack.push_async_callback(catalog.aclose)
         destinations = await stack.enter_async_context(open_context(slack_api_url=settings.slack_api_url))
         store = FailureStore.open(**settings.failure_store_options())
         yield Dependencies(catalog, destinations, store, metrics)

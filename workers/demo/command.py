@@ -25,7 +25,7 @@ from workers.demo.report import (
     show_samples,
     show_verdict,
 )
-from workers.demo.sending import Message, Outcome, count_history_events, make_messages, run_name, send_all
+from workers.demo.sending import Message, Outcome, connect, count_history_events, make_messages, run_name, send_all
 from workers.demo.stack import Stack, running_stack
 from workers.embedded.processes import EmbeddedServerError
 
@@ -116,7 +116,7 @@ async def _send_and_report(
     console: Console, stack: Stack, records: Sequence[Record], batch_size: int | None
 ) -> Account:
     messages = make_messages(records, run_name(), batch_size)
-    client = await Client.connect(stack.servers.temporal.address)
+    client = await connect(stack.servers.temporal.address)
     started = time.perf_counter()
     with progress(console, len(records)) as advance:
         outcomes = await send_all(client, messages, lambda message: advance(len(message.records)))

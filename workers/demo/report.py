@@ -143,9 +143,8 @@ def _printable(console: Console, request: ReceivedRequest, indent: int | None = 
         body = request.json
     except ValueError:
         body = request.body.decode(errors="replace")
-    unicode = console.encoding.lower().startswith("utf")
-    text = json.dumps(body, ensure_ascii=not unicode, indent=indent)
-    return _CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    text = _CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", json.dumps(body, ensure_ascii=False, indent=indent))
+    return text.encode(console.encoding, "backslashreplace").decode(console.encoding)
 
 
 def _known(value: int | None) -> str:

@@ -18,6 +18,13 @@ from cache.source import MongoSource
 SEC_DB = "my-secret-db-key"
 
 
+@pytest_asyncio.fixture(autouse=True)
+async def _one_client() -> AsyncIterator[None]:
+    """Whatever a test configured, the next one starts without it."""
+    yield
+    await RedisCache.reset()
+
+
 @pytest_asyncio.fixture
 async def raw(redis_url: str) -> AsyncIterator[Redis]:
     """An ordinary client of an emptied Redis, as other programs have it."""
@@ -27,11 +34,10 @@ async def raw(redis_url: str) -> AsyncIterator[Redis]:
 
 
 @pytest_asyncio.fixture
-async def redis(raw: Redis, redis_url: str) -> AsyncIterator[RedisCache]:
+async def redis(raw: Redis, redis_url: str) -> RedisCache:
     """The process's Redis client."""
     assert raw
-    yield RedisCache.configure(redis_url)
-    await RedisCache.reset()
+    return RedisCache.configure(redis_url)
 
 
 @pytest_asyncio.fixture

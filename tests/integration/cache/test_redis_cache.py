@@ -116,8 +116,7 @@ async def test_an_answer_that_nobody_read_is_not_given_to_the_next_caller(redis:
     await redis.safe_get("mine")
     connection = redis._guard._pool._available_connections[0]
     await connection.send_command("GET", "theirs")
-    while not await connection.can_read():
-        await asyncio.sleep(0.001)  # the answer arrives when it does; nothing announces it without reading it
+    await connection._reader._wait_for_data("test")  # it is here, and unread
     assert await redis.safe_get("mine") == b"mine"
 
 
@@ -132,8 +131,7 @@ async def test_a_unix_socket_and_a_password_serve_as_well(tmp_path: Path) -> Non
             redis = RedisCache.configure(url)
             assert await redis.safe_set("key", "value", 100)
             assert await redis.safe_get("key") == b"value"
-            assert "ss" not in repr(redis).replace("Redis", "").replace("closed", "")
-            assert "rd" not in redis.address.replace(str(path), "")
+            assert repr(redis) in {f"<RedisCache {path} closed>", f"<RedisCache {server.address} closed>"}
             await RedisCache.reset()
 
 

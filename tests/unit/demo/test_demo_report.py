@@ -62,6 +62,13 @@ def test_a_terminal_without_unicode_gets_escapes() -> None:
     assert _printed(file) == 'archive: "\\u2713"\n'
 
 
+def test_half_a_character_is_printed_as_its_escape() -> None:
+    """A lone surrogate has no UTF-8."""
+    console, file = _console()
+    show_delivery(console, _delivery(b'"\\ud800"'))
+    assert _printed(file) == 'archive: "\\ud800"\n'
+
+
 def test_skipped_lines_are_told_by_number_up_to_a_limit() -> None:
     console, file = _console()
     bad = [(number, "not JSON") for number in range(1, 13)]
