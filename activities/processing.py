@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +17,7 @@ from activities.contracts import (
     ProcessRecordsInput,
     TargetDelivery,
 )
+from activities.data_converter import json_size
 from activities.metrics import WorkerMetrics
 from activities.pipeline import CompiledPipeline, RunResult, compile_pipeline
 from cache.catalog import Catalog
@@ -91,7 +91,7 @@ class _Outcome:
             self.outputs.setdefault(node_id, []).extend(outputs)
 
     def result(self, *, keep_outputs: bool) -> ProcessedRecords:
-        omitted = keep_outputs and _json_size(self.outputs) > NODE_OUTPUTS_LIMIT_BYTES
+        omitted = keep_outputs and json_size(self.outputs) > NODE_OUTPUTS_LIMIT_BYTES
         return ProcessedRecords(
             deliveries=[TargetDelivery(target_id=target, items=items) for target, items in self.items.items()],
             failures=self.failures,
@@ -100,7 +100,7 @@ class _Outcome:
         )
 
     def _fits(self, value: Any) -> bool:
-        size = _json_size(value)
+        size = json_size(value)
         if self.size + size > RESULT_LIMIT_BYTES:
             return False
         self.size += size
@@ -111,8 +111,3 @@ def _too_large(index: int, node_id: str) -> NodeFailure:
     message = f"what node {node_id} delivers does not fit into the message's {RESULT_LIMIT_BYTES} bytes"
     error = ErrorDetails(type="RecordTooLargeError", message=message)
     return NodeFailure(record_index=index, node_id=node_id, current_input=None, error=error)
-
-
-def _json_size(value: Any) -> int:
-    """Bytes of a value in a payload: JSON is written in ASCII there."""
-    return len(json.dumps(value, separators=(",", ":")))

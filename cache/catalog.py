@@ -56,7 +56,7 @@ class Catalog:
             near_ttl=near_ttl,
             negative_ttl=negative_ttl,
             stale_max_seconds=stale_max_seconds,
-            observe=observe or _unobserved,
+            observe=_unobserved if observe is None else observe,
         )
         secrets = SealedUnder(sec_db=sec_db, sec_global=sec_global, nonce_value=nonce_value)
         self._families = Families(source, secrets, self.organisation_secret, self.project_secret)

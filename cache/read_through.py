@@ -150,9 +150,14 @@ class ReadThrough:
                     self._observe(kind.family.label, "hit")
                     self._remember(key, content, generation, self._near_ttl)
                     return content, value
-        loaded, outcome = await self._load_shared(kind, key, identifiers, replace=content is not None)
+        # While Redis kept this caller waiting, a load that others share may have come and gone.
+        loaded = self._near.get(key)
+        if loaded is None:
+            loaded, outcome = await self._load_shared(kind, key, identifiers, replace=content is not None)
+        else:
+            outcome = "near" if loaded else "negative"
         self._observe(kind.family.label, outcome)
-        return loaded, None if loaded is None else kind.parse(loaded, identifiers)
+        return (loaded, kind.parse(loaded, identifiers)) if loaded else (None, None)
 
     async def _load_shared(
         self, kind: Kind[Any], key: str, identifiers: Identifiers, *, replace: bool

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ from temporalio import workflow
 from temporalio.common import RawValue
 
 from activities.contracts import MessageId
+from activities.data_converter import json_size
 from workflows.policies import CHUNK_BYTES, CHUNK_RECORDS
 
 MAX_DEPTH = 200
@@ -128,8 +128,3 @@ def chunks(records: list[Any]) -> Iterator[tuple[int, list[Any]]]:
         size += length
     if records:
         yield first, records[first:]
-
-
-def json_size(value: Any) -> int:
-    """Bytes of a value in a payload."""
-    return len(json.dumps(value, separators=(",", ":")))

@@ -10,7 +10,7 @@ from temporalio import exceptions
 from temporalio.exceptions import ActivityError, ApplicationError, FailureError
 
 from activities.contracts import ErrorDetails, FailureReport
-from workflows.envelope import json_size
+from activities.data_converter import json_size
 from workflows.policies import REPORT_LIMIT_BYTES
 
 

@@ -144,6 +144,17 @@ async def test_a_server_knows_none_of_this_process_s_settings(folder: Path, monk
     assert "'PATH'" in printed
 
 
+async def test_the_mongodb_server_does_not_read_the_users_own_configuration(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configuration = folder / "home" / ".secantus" / "secantusd.toml"
+    configuration.parent.mkdir(parents=True)
+    configuration.write_text("this is no TOML")
+    monkeypatch.setenv("HOME", str(folder / "home"))
+    async with running(start_mongodb(folder / "mongodb")) as server:
+        assert server.running
+
+
 async def _stubborn(folder: Path) -> Server:
     """A server that a gentle stop does not end."""
     return await start("stubborn", lambda port: _python(IGNORE_SIGTERM, str(port)), folder)

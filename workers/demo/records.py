@@ -50,9 +50,9 @@ def read_records(path: Path) -> RecordFile:
     Raises:
         RecordFileError: It is not there, no regular file, or cannot be read.
     """
-    if not path.is_file():
-        raise RecordFileError(f"{path}: there is no such file")
     try:
+        if not path.is_file():  # nor a pipe, which could keep a reader waiting
+            raise RecordFileError(f"{path}: there is no such file")
         content = path.read_bytes()
     except OSError as error:
         raise RecordFileError(f"{path}: {error.strerror}") from error

@@ -27,7 +27,7 @@ def main() -> None:
         sys.exit(1)
     for number in IGNORED_BY_PYTHON:
         signal.signal(number, signal.SIG_DFL)
-    os.execv(command[0], command)  # noqa: S606 - becoming the given command is the purpose
+    os.execvp(command[0], command)  # noqa: S606 - becoming the given command is the purpose
 
 
 if __name__ == "__main__":

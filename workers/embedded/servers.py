@@ -19,8 +19,10 @@ from workers.embedded.processes import (
 )
 
 __all__ = [
+    "LOOPBACK",
     "EmbeddedServerError",
     "Server",
+    "executable",
     "free_port",
     "process_is_alive",
     "running",
@@ -86,6 +88,7 @@ async def start_mongodb(folder: Path, *, port: int | None = None, options: tuple
         ],
         folder,
         port=port,
+        environment=lambda _: {"HOME": str(folder)},  # a configuration in the user's own is for another one
     )
 
 
