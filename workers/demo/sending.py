@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from temporalio.client import Client, WorkflowFailureError
 from temporalio.runtime import Runtime, TelemetryConfig
 from temporalio.service import RPCError
 
-from activities.data_converter import DATA_CONVERTER
+from activities.data_converter import DATA_CONVERTER, json_size
 from workers.demo.records import Record
 from workers.demo.sample import ORGANISATION_ID, PIPELINE_ID, PROJECT_ID, TASK_QUEUE
 
@@ -102,7 +101,7 @@ def _batches(records: Sequence[Record], batch_size: int) -> Iterator[list[Record
 def _size(record: Record) -> int:
     """Bytes of a record in a payload; one that is nested too deeply to tell gets a batch of its own."""
     try:
-        return len(json.dumps(record))
+        return json_size(record)
     except RecursionError:
         return BATCH_BYTES
 
