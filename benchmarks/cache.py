@@ -32,8 +32,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
 
-# The project's folder in place of this one, where `cache` would be this file.
-sys.path[0] = str(Path(__file__).resolve().parents[1])
+# The project's folder before this one, where `cache` would be this file.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from cache import keys
 from cache.catalog import Catalog

@@ -144,7 +144,7 @@ class RedisCache:
 
     async def delete(self, *keys: str) -> bool:
         """Delete `keys`, each together with the lease to fill it, in one step; whether that was done."""
-        return await self._unlink([name for key in keys for name in (key,)])
+        return await self._unlink([name for key in keys for name in (key, lease(key))])
 
     async def delete_under(self, level: str) -> bool:
         """Delete the key `level` and all below it (`level:...`); whether that was done, all of it.

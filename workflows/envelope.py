@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from activities.data_converter import json_size
 from workflows.policies import CHUNK_BYTES, CHUNK_RECORDS
 
 MAX_DEPTH = 200
-"""Levels that a message may be nested: JSON that is deeper cannot be relied on to be written again."""
+"""Levels that a record may be nested: JSON that is deeper cannot be relied on to be written again."""
 
 UNKNOWN = "unknown"
 """Stands for an identifier that a malformed message does not have."""
@@ -28,21 +29,28 @@ def read_payload(message: RawValue) -> Any:
     """The JSON value that was sent.
 
     Raises:
-        InvalidMessageError: It is no JSON, or nested too deeply to be handled any further.
+        InvalidMessageError: It is no JSON, or nested without end.
     """
     try:
-        value = workflow.payload_converter().from_payload(message.payload)
+        return workflow.payload_converter().from_payload(message.payload)
     except (RuntimeError, KeyError, ValueError, RecursionError) as error:
         # The converter's own message may quote what was sent; the error's type does not.
         raise InvalidMessageError(f"the message is unreadable ({type(error).__name__})") from None
-    if _deeper_than(value, MAX_DEPTH):
-        raise InvalidMessageError(f"the message is nested deeper than {MAX_DEPTH} levels")
-    return value
 
 
 def payload_text(message: RawValue) -> str:
     """What was sent, as text: what is stored of a message that cannot be read."""
     return message.payload.data.decode("utf-8", "replace")
+
+
+def carried(value: Any) -> Any:
+    """A value as it can be handed on: in place of one nested too deeply, its JSON text, which is no record."""
+    if not _deeper_than(value, MAX_DEPTH):
+        return value
+    try:
+        return json.dumps(value)
+    except RecursionError:
+        return "nested too deeply to be written; the workflow's input in Temporal has it"
 
 
 def _deeper_than(value: Any, levels: int) -> bool:
@@ -80,9 +88,11 @@ class Envelope:
         if "log_batch" in value:
             if not isinstance(value["log_batch"], list):
                 raise InvalidMessageError("log_batch is no list")
-            return cls(message, value["log_batch"], is_batch=True)
+            return cls(message, [carried(record) for record in value["log_batch"]], is_batch=True)
         if not isinstance(value.get("log_data"), dict):
             raise InvalidMessageError("log_data is missing or no object")
+        if _deeper_than(value["log_data"], MAX_DEPTH):
+            raise InvalidMessageError(f"log_data is nested deeper than {MAX_DEPTH} levels")
         return cls(message, [value["log_data"]], is_batch=False)
 
     @property

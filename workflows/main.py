@@ -29,7 +29,15 @@ with workflow.unsafe.imports_passed_through():
     from activities.lookups import Lookups
     from activities.processing import RecordProcessor
     from workflows import policies
-    from workflows.envelope import Envelope, InvalidMessageError, chunks, guess_identifiers, payload_text, read_payload
+    from workflows.envelope import (
+        Envelope,
+        InvalidMessageError,
+        carried,
+        chunks,
+        guess_identifiers,
+        payload_text,
+        read_payload,
+    )
     from workflows.reports import bounded, error_details, timestamp
 
 NO_MESSAGE = RawValue(Payload(metadata={"encoding": b"json/plain"}, data=b"null"))
@@ -64,7 +72,7 @@ class MainWorkflow:
         try:
             envelope = Envelope.parse(value)
         except InvalidMessageError as error:
-            return await _Failures(guess_identifiers(value)).refuse_message(value, str(error))
+            return await _Failures(guess_identifiers(value)).refuse_message(carried(value), str(error))
         return await _MessageRun(envelope).run()
 
 

@@ -122,6 +122,17 @@ async def test_a_batch_takes_the_same_road_and_counts_every_record_once(
     assert failure["context"]["recordIndex"] == 4
 
 
+async def test_a_record_nested_too_deeply_does_not_take_its_batch_with_it(
+    temporal: WorkflowEnvironment, settings: Settings, stored: Platform, failures: Path
+) -> None:
+    deep = json.loads('{"a":' * 300 + "1" + "}" * 300)
+    async with worker_parts(temporal.client, settings):
+        result = await process(temporal.client, stored.message(log_batch=[AUDIT, deep, AUDIT]))
+    assert result == {"success": True, "records": 3, "delivered": 2, "filtered": 0, "failed": 1}
+    (failure,) = stored_failures(failures)
+    assert json.loads(failure["originalInput"]) == deep
+
+
 async def test_an_empty_batch_succeeds_with_nothing_to_count(
     temporal: WorkflowEnvironment, settings: Settings, stored: Platform
 ) -> None:
