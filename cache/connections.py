@@ -70,8 +70,7 @@ class ConfirmedPool(ConnectionPool):
         connection: AbstractConnection = self.get_available_connection()  # type: ignore[no-untyped-call]
         try:
             await self._confirm(connection)
-        except BaseException:
-            # Cancelled, too: a connection that did not pass is not to be found in the pool, nor its place lost.
+        except BaseException:  # cancelled, too: a connection that did not pass may not stay, nor its place be lost
             try:
                 await connection.disconnect(nowait=True)
             finally:

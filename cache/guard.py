@@ -183,6 +183,7 @@ class Guard:
         """One attempt: a PING on a new connection, the old ones abandoned. Raises if it is not answered in time."""
         await self._pool.abandon_idle()
         ping = asyncio.ensure_future(self.execute("PING"))
+        self._operations.add(ping)
         ping.add_done_callback(self._ended)
         await asyncio.wait((ping,), timeout=self._timeout)
         if not ping.done():

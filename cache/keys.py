@@ -193,3 +193,17 @@ def lease(key: str) -> str:
 def leases_under(level: str) -> str:
     """How the leases of all keys below `level` begin."""
     return f"{{{level}:"
+
+
+ORGANISATIONS = f"{PREFIX}org"
+"""The level that holds all organisations; no key itself."""
+
+
+def watch_lock(database: str) -> str:
+    """Key of who watches a MongoDB database for all. The braces keep it in one slot with `watch_state`."""
+    return f"{PREFIX}{{watch:{database}}}:lock"
+
+
+def watch_state(database: str) -> str:
+    """Key of how far watching a MongoDB database has come: the last term, and the resume token."""
+    return f"{PREFIX}{{watch:{database}}}:state"

@@ -18,6 +18,7 @@ from typing import Any
 from cache import leases
 from cache.breaker import State
 from cache.kind import Identifiers, Kind, Value
+from cache.leases import Lease, Present
 from cache.near import NearCache
 from cache.redis_cache import RedisCache
 from cache.source import SourceUnavailableError
@@ -112,7 +113,7 @@ class ReadThrough:
         if (key, True) not in self._flights:
             self._generation += 1
             self._near.discard(key)
-        content = await asyncio.shield(self._flight(kind, key, identifiers, replace=True, refresh=True))
+        content = await asyncio.shield(self._flight(kind, key, identifiers, Present.STAYS, refresh=True))
         return None if content is None else kind.parse(content, identifiers)
 
     def forget(self, key: str) -> None:
@@ -153,19 +154,20 @@ class ReadThrough:
         # While Redis kept this caller waiting, a load that others share may have come and gone.
         loaded = self._near.get(key)
         if loaded is None:
-            loaded, outcome = await self._load_shared(kind, key, identifiers, replace=content is not None)
+            present = Present.ANSWERS if content is None else Present.GOES
+            loaded, outcome = await self._load_shared(kind, key, identifiers, present)
         else:
             outcome = "near" if loaded else "negative"
         self._observe(kind.family.label, outcome)
         return (loaded, kind.parse(loaded, identifiers)) if loaded else (None, None)
 
     async def _load_shared(
-        self, kind: Kind[Any], key: str, identifiers: Identifiers, *, replace: bool
+        self, kind: Kind[Any], key: str, identifiers: Identifiers, present: Present
     ) -> tuple[bytes | None, str]:
         """What the load of `key` gives, else its last known value; and the outcome that is."""
         outcome = "miss" if self._redis.state is State.CLOSED else "bypass"
         last_known = self._last_known.get(key) if kind.may_be_stale else None
-        flight = self._flight(kind, key, identifiers, replace=replace)
+        flight = self._flight(kind, key, identifiers, present)
         if last_known is not None and self._source_is_away:
             await asyncio.wait((flight,), timeout=STALE_PATIENCE_SECONDS)
             if not flight.done():
@@ -185,12 +187,12 @@ class ReadThrough:
         return last_known
 
     def _flight(
-        self, kind: Kind[Any], key: str, identifiers: Identifiers, *, replace: bool, refresh: bool = False
+        self, kind: Kind[Any], key: str, identifiers: Identifiers, present: Present, *, refresh: bool = False
     ) -> asyncio.Task[bytes | None]:
         """The one load of `key` that is under way, or a new one. Callers come and go; it flies on."""
         flight = self._flights.get((key, refresh))
         if flight is None:
-            flight = asyncio.create_task(self._load(kind, key, identifiers, replace=replace))
+            flight = asyncio.create_task(self._load(kind, key, identifiers, present))
             self._flights[key, refresh] = flight
             self._airborne.add(flight)
             flight.add_done_callback(lambda done: self._over((key, refresh), done))
@@ -203,17 +205,18 @@ class ReadThrough:
         if not flight.cancelled():
             flight.exception()  # looked at, also where every caller has gone: asyncio complains otherwise
 
-    async def _load(self, kind: Kind[Any], key: str, identifiers: Identifiers, *, replace: bool) -> bytes | None:
+    async def _load(self, kind: Kind[Any], key: str, identifiers: Identifiers, present: Present) -> bytes | None:
         generation = self._generation
-        lease = await leases.take(self._redis, key, replace=replace)
-        if lease.value is not None and kind.accepted(lease.value, identifiers):
+        lease = await leases.take(self._redis, key, present)
+        if lease is not None and lease.value is not None and kind.accepted(lease.value, identifiers):
             self._remember(key, lease.value, generation, self._near_ttl)
             return lease.value
         content = await self._from_source(kind, identifiers)
         if content is None:
+            self._last_known.discard(key)
             self._remember(key, MISSING, generation, self._negative_ttl)
             return None
-        filled = None if lease.token is None else await self._fill(kind, key, lease.token, content)
+        filled = None if lease is None else await self._fill(kind, key, lease, content)
         if filled is not False:
             settled = kind.accepted(content, identifiers)
             self._remember(key, content, generation, self._near_ttl if settled else self._negative_ttl)
@@ -231,10 +234,10 @@ class ReadThrough:
             self._served_stale.clear()
         return content
 
-    async def _fill(self, kind: Kind[Any], key: str, token: str, content: bytes) -> bool | None:
+    async def _fill(self, kind: Kind[Any], key: str, lease: Lease, content: bytes) -> bool | None:
         """Store it if the lease stands; False if it does not: an invalidation came in between, the value may be old."""
         jitter = 1 - TTL_JITTER * random.random()  # noqa: S311 jitter is not cryptography
-        filled = await leases.fill(self._redis, key, token, content, int(kind.ttl_seconds(content) * jitter))
+        filled = await leases.fill(self._redis, key, lease, content, int(kind.ttl_seconds(content) * jitter))
         if filled is False:
             self.fills_refused += 1
         return filled

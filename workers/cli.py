@@ -1,4 +1,4 @@
-"""The command line: `datanadhi-worker run | demo | dev | version`."""
+"""The command line: `datanadhi-worker run | cache | demo | dev | version`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 
-from workers.settings import Settings
+from workers import cache_command
+from workers.command_settings import read_settings
 
 app = typer.Typer(
     help="Temporal worker that runs log records through pipelines and delivers them.",
@@ -19,6 +19,7 @@ app = typer.Typer(
     # Local variables may hold settings; a traceback is no place for them.
     pretty_exceptions_show_locals=False,
 )
+app.add_typer(cache_command.app, name="cache")
 
 
 @app.command()
@@ -27,7 +28,7 @@ def run() -> None:
     from workers.logs import configure_logging  # noqa: PLC0415 - --help answers before the clients are imported
     from workers.process import run_worker  # noqa: PLC0415 - as above
 
-    settings = _settings()
+    settings = read_settings()
     configure_logging(settings.log_level)
     asyncio.run(run_worker(settings))
 
@@ -60,12 +61,3 @@ def dev(*, worker: Annotated[bool, typer.Option(help="Start a worker too, or lea
 def version() -> None:
     """Print the version."""
     typer.echo(importlib.metadata.version("datanadhi-worker"))
-
-
-def _settings() -> Settings:
-    try:
-        return Settings()
-    except ValidationError as error:
-        for problem in error.errors(include_input=False, include_url=False, include_context=False):
-            typer.echo(f"{'.'.join(map(str, problem['loc'])).upper()}: {problem['msg']}", err=True)
-        raise typer.Exit(2) from None

@@ -19,7 +19,7 @@ from redis.asyncio import Redis
 
 from cache import keys
 from cache.catalog import Catalog
-from cache.crypto import CredentialsError
+from cache.crypto import CredentialsError, seal
 from cache.invalidation import Invalidator
 from cache.redis_cache import RedisCache
 from cache.source import MongoSource, SourceUnavailableError
@@ -250,15 +250,25 @@ async def test_what_was_invalidated_or_deleted_is_not_served_stale(own_mongodb: 
         await catalog.aclose()
 
 
-async def test_credentials_read_anew_are_never_stale_ones(own_mongodb: Server) -> None:
-    """They were rejected; the same ones again would be rejected again, for good."""
-    redis = _redis(f"127.0.0.1:{free_port()}")
+async def test_credentials_read_anew_are_never_stale_ones_and_others_keep_theirs(
+    own_valkey: Server, own_mongodb: Server
+) -> None:
+    """They were rejected: the same again would be, for good. What Redis has is not thrown away for nothing either."""
+    redis = _redis(own_valkey.address)
+    credentials = {"encryptedCredentials": seal('{"token":"t"}', SEC_DB)}
+    async with _client(own_mongodb) as client:
+        await client[DATABASE]["IntegrationConnectors"].insert_one(
+            {"organisationId": "o", "projectId": "p", "connectorId": "c", **credentials}
+        )
     async with _source(own_mongodb) as source:
-        catalog = Catalog(redis, source, sec_db=SEC_DB)
+        catalog = Catalog(redis, source, sec_db=SEC_DB, near_ttl=0)
+        assert await catalog.connector("o", "p", "c") is not None
         await own_mongodb.stop()
         with pytest.raises(SourceUnavailableError):
             await catalog.connector("o", "p", "c", refresh=True)
+        assert await redis.safe_get(keys.decrypted_connector("o", "p", "c")) is not None
         await catalog.aclose()
+        await RedisCache.reset()
 
 
 async def test_an_api_key_is_never_accepted_from_memory_while_mongodb_is_away(

@@ -116,7 +116,8 @@ async def test_an_answer_that_nobody_read_is_not_given_to_the_next_caller(redis:
     await redis.safe_get("mine")
     connection = redis._guard._pool._available_connections[0]
     await connection.send_command("GET", "theirs")
-    await connection._reader._wait_for_data("test")  # it is here, and unread
+    if not await connection.can_read():
+        await connection._reader._wait_for_data("test")  # now it is here, and unread
     assert await redis.safe_get("mine") == b"mine"
 
 

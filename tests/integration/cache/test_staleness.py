@@ -152,19 +152,25 @@ class Staleness(RuleBasedStateMachine):
             assert cached is None or orjson.loads(cached)["version"] >= version
 
     def teardown(self) -> None:
-        """Let everything end."""
+        """Let everything end; the promise holds then, too."""
 
-        async def end() -> None:
+        async def end_reads() -> None:
             for let_go in self.truth.held_up:
                 let_go.set()
             await asyncio.gather(*self.reading)
+
+        async def close() -> None:
             for catalog, redis in zip(self.catalogs, self.redis, strict=True):
                 await catalog.aclose()
                 await redis.aclose()
             await self.raw.aclose()
 
-        self._run(end())
-        self.loop.close()
+        try:
+            self._run(end_reads())
+            self.redis_holds_nothing_older_than_the_last_invalidation()
+        finally:
+            self._run(close())
+            self.loop.close()
 
 
 def test_no_interleaving_leaves_an_older_value_in_redis(redis_url: str) -> None:
