@@ -34,9 +34,10 @@ class _ErrorBoundary(ActivityInboundInterceptor):
 
 def _outgoing(error: Exception) -> ApplicationError:
     """The error as Temporal may store it. One that nobody foresaw may quote a record, so its message stays behind."""
+    name = activity.info().activity_type
     foreseen = error if isinstance(error, WorkerError) else translate(error)
     if foreseen is not None:
+        logger.warning("Activity %s failed: %s", name, foreseen)
         return to_application_error(foreseen)
-    name = activity.info().activity_type
-    logger.error("Unforeseen %s in activity %s", type(error).__name__, name)
+    logger.error("Activity %s failed: unforeseen %s", name, type(error).__name__)
     return ApplicationError(f"unforeseen {type(error).__name__} in {name}", type=type(error).__name__)

@@ -144,10 +144,13 @@ class ProcessedRecords:
     """What became of the records: deliveries by target, failures, and the nodes' outputs where they were wanted.
 
     Attributes:
+        processed: How many of the records, from the first on, this is about: so many as fit. At least one, where there
+            was one; the caller asks again for the rest.
         node_outputs: `{nodeId: [output, ...]}`, or None where not wanted or beyond the limit.
         node_outputs_omitted: They were wanted and are beyond the limit.
     """
 
+    processed: int
     deliveries: list[TargetDelivery] = field(default_factory=list)
     failures: list[NodeFailure] = field(default_factory=list)
     node_outputs: dict[str, list[Any]] | None = None
@@ -198,3 +201,10 @@ class FailureReport:
     current_input: Any
     error: ErrorDetails
     context: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailureReports:
+    """Failures of one message that are stored together, each as an object of its own."""
+
+    reports: list[FailureReport]

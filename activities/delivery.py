@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+import logging
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from temporalio import activity
@@ -16,18 +18,31 @@ from activities.contracts import (
     DeliveryItem,
     ErrorDetails,
     MessageId,
-    RejectedItem,
     TargetConfig,
     TargetId,
 )
 from activities.destinations.base import Destination, DestinationTarget
-from activities.errors import FinalError, InvalidConfigurationError, NotFoundError, UnavailableError
+from activities.errors import (
+    FinalError,
+    InvalidConfigurationError,
+    NotFoundError,
+    UnauthorizedError,
+    UnavailableError,
+    WorkerError,
+    translate,
+)
 from activities.lookups import find_target
 from activities.metrics import WorkerMetrics
+from activities.progress import DeliveryProgress
 from cache.catalog import Catalog
 
-HEARTBEAT_SECONDS = 3.0
+HEARTBEAT_SECONDS = 1.0
 """A worker that died is noticed when its heartbeats stop; the time-out for that is in `workflows/policies.py`."""
+
+AFTER_SHUTDOWN = timedelta(milliseconds=100)
+"""How soon another worker goes on with what this one left when it was told to stop."""
+
+logger = logging.getLogger(__name__)
 
 
 class Deliverer:
@@ -47,28 +62,32 @@ class Deliverer:
         Raises:
             NotFoundError: The target or its connector does not exist.
             InvalidConfigurationError: One of them cannot be used.
-            UnavailableError: The destination is away; what it took before that is not sent again.
+            UnavailableError: The destination is away, or this worker is told to stop. Its details tell what is done.
         """
-        destination, target = await self._resolve(request)
-        batch = _Batch(request, _Progress.resumed(len(request.delivery.items)), destination, target, self._metrics)
-        await batch.run()
-        return batch.progress.result()
-
-    async def _resolve(self, request: DeliverInput) -> tuple[Destination, DestinationTarget]:
-        message = request.message
-        config = await find_target(
-            self._catalog,
-            TargetId(
-                organisation_id=message.organisation_id,
-                project_id=message.project_id,
-                pipeline_id=message.pipeline_id,
-                target_id=request.delivery.target_id,
-            ),
+        progress = DeliveryProgress.read(activity.info().heartbeat_details, len(request.delivery.items))
+        config = await find_target(self._catalog, _target_id(request))
+        connector = await self._connector(request.message, config)
+        attempt = _Attempt(
+            request=request,
+            progress=progress,
+            destination=self._destination(connector, config),
+            target=_opened(config, connector),
+            metrics=self._metrics,
+            reopen=lambda: self._reopened(request.message, config),
         )
-        connector = await self._catalog.connector(message.organisation_id, message.project_id, config.connector_id)
+        await attempt.run()
+        return progress.result()
+
+    async def _connector(self, message: MessageId, config: TargetConfig, *, refresh: bool = False) -> Mapping[str, Any]:
+        connector = await self._catalog.connector(
+            message.organisation_id, message.project_id, config.connector_id, refresh=refresh
+        )
         if connector is None:
             raise NotFoundError(f"connector {config.connector_id} of target {config.target_id} does not exist")
-        return self._destination(connector, config), _with_credentials(config, connector)
+        return connector
+
+    async def _reopened(self, message: MessageId, config: TargetConfig) -> DestinationTarget:
+        return _opened(config, await self._connector(message, config, refresh=True))
 
     def _destination(self, connector: Mapping[str, Any], config: TargetConfig) -> Destination:
         destination = self._destinations.get(str(connector.get("integrationType")))
@@ -78,68 +97,36 @@ class Deliverer:
         return destination
 
 
-def _with_credentials(config: TargetConfig, connector: Mapping[str, Any]) -> DestinationTarget:
+def _target_id(request: DeliverInput) -> TargetId:
+    return TargetId(
+        organisation_id=request.message.organisation_id,
+        project_id=request.message.project_id,
+        pipeline_id=request.message.pipeline_id,
+        target_id=request.delivery.target_id,
+    )
+
+
+def _opened(config: TargetConfig, connector: Mapping[str, Any]) -> DestinationTarget:
     return DestinationTarget(
         target_id=config.target_id, name=config.name, parameters=config.parameters, credentials=connector["creds"]
     )
 
 
 @dataclass(slots=True)
-class _Progress:
-    """Which items are done: a letter an item (`.` pending, `d` delivered, `r` rejected), and why some were rejected."""
-
-    states: bytearray
-    rejected: list[RejectedItem] = field(default_factory=list)
-
-    @classmethod
-    def resumed(cls, count: int) -> _Progress:
-        """What the attempt before this one reached, else nothing."""
-        details = activity.info().heartbeat_details
-        if len(details) != 2 or len(details[0]) != count:  # noqa: PLR2004 - the two that `heartbeat` records
-            return cls(bytearray(b"." * count))
-        states, rejected = details
-        items = [RejectedItem(position=r["position"], error=ErrorDetails(**r["error"])) for r in rejected]
-        return cls(bytearray(states, "ascii"), items)
-
-    def pending(self) -> list[int]:
-        return [position for position, state in enumerate(self.states) if state == ord(".")]
-
-    def delivered(self, position: int) -> None:
-        self.states[position] = ord("d")
-        self._tell()
-
-    def reject(self, position: int, error: FinalError) -> None:
-        self.states[position] = ord("r")
-        details = ErrorDetails(type=type(error).__name__, message=str(error))
-        self.rejected.append(RejectedItem(position=position, error=details))
-        self._tell()
-
-    def _tell(self) -> None:
-        """Save what is done for a next attempt. Once all is done there will be none, and a call is saved instead."""
-        if b"." in self.states:
-            self.heartbeat()
-
-    def heartbeat(self) -> None:
-        activity.heartbeat(self.states.decode("ascii"), [asdict(item) for item in self.rejected])
-
-    def result(self) -> DeliverResult:
-        in_order = sorted(self.rejected, key=lambda item: item.position)
-        return DeliverResult(delivered=self.states.count(b"d"), rejected=in_order)
-
-
-@dataclass(slots=True)
-class _Batch:
+class _Attempt:
     """One attempt at a target's items, several at a time where the destination allows it."""
 
     request: DeliverInput
-    progress: _Progress
+    progress: DeliveryProgress
     destination: Destination
     target: DestinationTarget
     metrics: WorkerMetrics
-    unavailable: UnavailableError | None = None
+    reopen: Callable[[], Awaitable[DestinationTarget]]
+    away: UnavailableError | None = None
+    reopening: asyncio.Task[DestinationTarget] | None = None
 
     async def run(self) -> None:
-        """Deliver all that is pending; stop taking up more once the destination is away."""
+        """Deliver all that is pending; take up no more once the destination is away or the worker is to stop."""
         positions = iter(self.progress.pending())
         beating = asyncio.create_task(self._beat())
         try:
@@ -148,35 +135,74 @@ class _Batch:
                     group.create_task(self._work(positions))
         finally:
             beating.cancel()
-        if self.unavailable is not None:
-            raise self.unavailable
+        if not self.progress.finished:
+            self._interrupted()
+
+    def _interrupted(self) -> None:
+        """Save what is done for the next attempt, and for whoever may give up on it."""
+        told = self.progress.tell()
+        activity.heartbeat(*told)
+        if self.away is None:
+            raise UnavailableError("the worker was told to stop", retry_after=AFTER_SHUTDOWN, details=told)
+        raise UnavailableError(str(self.away), retry_after=self.away.retry_after, details=told)
 
     async def _beat(self) -> None:
-        """Tell the server that the attempt is alive, however long a single delivery takes."""
+        """Tell the server that the attempt is alive, and how far it has come."""
         while True:
             await asyncio.sleep(HEARTBEAT_SECONDS)
-            self.progress.heartbeat()
+            activity.heartbeat(*self.progress.tell())
 
     async def _work(self, positions: Iterator[int]) -> None:
         for position in positions:
-            if self.unavailable is not None:
+            if self.away is not None or activity.is_worker_shutdown():
                 return
-            await self._deliver(position, self.request.delivery.items[position])
+            await self._settle(position, self.request.delivery.items[position])
 
-    async def _deliver(self, position: int, item: DeliveryItem) -> None:
-        key = idempotency_key(self.request.message, item)
+    async def _settle(self, position: int, item: DeliveryItem) -> None:
         try:
-            await self.destination.deliver(self.target, item.record, key)
+            await self._deliver(item)
         except FinalError as error:
-            self.progress.reject(position, error)
+            self.progress.reject(position, ErrorDetails(type=type(error).__name__, message=str(error)))
             outcome = "rejected"
         except UnavailableError as error:
-            self.unavailable = error
+            self.away = error
             outcome = "unavailable"
         else:
-            self.progress.delivered(position)
+            self.progress.deliver(position)
             outcome = "delivered"
         self.metrics.delivery(self.destination.integration_type, outcome)
+
+    async def _deliver(self, item: DeliveryItem) -> None:
+        """Deliver an item, a second time where its credentials were refused and have been replaced since."""
+        key = idempotency_key(self.request.message, item)
+        used = self.target
+        try:
+            await self._foreseen(self.destination.deliver(used, item.record, key))
+        except UnauthorizedError:
+            current = await self._foreseen(self._reopened())
+            if current.credentials == used.credentials:
+                raise
+            self.target = current
+            await self._foreseen(self.destination.deliver(current, item.record, key))
+
+    async def _reopened(self) -> DestinationTarget:
+        """The target with its connector read past the cache, once an attempt, however many items ask."""
+        if self.reopening is None:
+            self.reopening = asyncio.ensure_future(self.reopen())
+        return await asyncio.shield(self.reopening)
+
+    async def _foreseen(self, work: Awaitable[Any]) -> Any:
+        """Do it, so that only errors of ours come out: one item's fault must not undo what others have done."""
+        try:
+            return await work
+        except WorkerError:
+            raise
+        except Exception as error:
+            known = translate(error)
+            if known is None:
+                logger.exception("Unforeseen error in destination %s", self.destination.integration_type)
+                known = UnavailableError(f"unforeseen {type(error).__name__} in {self.destination.integration_type}")
+            raise known from None
 
 
 def idempotency_key(message: MessageId, item: DeliveryItem) -> str:

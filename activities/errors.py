@@ -6,6 +6,7 @@
     │   ├── InvalidConfigurationError  it is there and cannot be used as it stands
     │   ├── InvalidRecordError      the record or its message cannot be processed
     │   └── RejectedError           the destination refused the delivery for good
+    │       └── UnauthorizedError   ... because of the credentials: worth a look whether they were replaced
     └── UnavailableError            something is away; try again, later if it said when
 
 Messages name the thing (which pipeline, node, target). They never hold a secret or a record's contents: Temporal
@@ -15,8 +16,9 @@ stores them in plain text.
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from activities.pipeline.errors import PipelineError
 from cache.crypto import CredentialsError
@@ -49,16 +51,22 @@ class RejectedError(FinalError):
     """The destination refused the delivery for good."""
 
 
+class UnauthorizedError(RejectedError):
+    """The destination refused the credentials."""
+
+
 class UnavailableError(WorkerError):
     """Something is away for now.
 
     Attributes:
         retry_after: How long it asked to be left alone, or None where it did not say.
+        details: JSON values for whoever gives up on it in the end: what had been done by then.
     """
 
-    def __init__(self, message: str, *, retry_after: timedelta | None = None) -> None:
+    def __init__(self, message: str, *, retry_after: timedelta | None = None, details: tuple[Any, ...] = ()) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.details = details
 
 
 TRANSLATIONS: dict[type[Exception], type[WorkerError]] = {
@@ -80,11 +88,16 @@ def translate(error: Exception) -> WorkerError | None:
 
 
 def to_application_error(error: WorkerError) -> ApplicationError:
-    """Map an error of ours to what Temporal understands: its type by name, whether and when it is retried."""
-    retry_after = error.retry_after if isinstance(error, UnavailableError) else None
+    """Map an error of ours to what Temporal understands: its type by name, whether and when it is retried.
+
+    All of them are benign to Temporal: foreseen, and logged by `activities/boundary.py` in a line, not with a stack.
+    """
+    away = error if isinstance(error, UnavailableError) else None
     return ApplicationError(
         str(error),
+        *(away.details if away else ()),
         type=type(error).__name__,
         non_retryable=isinstance(error, FinalError),
-        next_retry_delay=retry_after,
+        next_retry_delay=away.retry_after if away else None,
+        category=ApplicationErrorCategory.BENIGN,
     )

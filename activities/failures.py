@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from temporalio import activity
 
-from activities.contracts import FailureReport
+from activities.contracts import FailureReport, FailureReports
 from activities.failure_store import FailureStore
 from activities.metrics import WorkerMetrics
+
+PUTS_AT_ONCE = 16
 
 
 class FailureLogger:
@@ -17,12 +21,17 @@ class FailureLogger:
         self._metrics = metrics or WorkerMetrics()
 
     @activity.defn
-    async def log_failure(self, report: FailureReport) -> str:
-        """Store a failure; storing it again changes nothing. Returns its key.
+    async def log_failure(self, failures: FailureReports) -> int:
+        """Store failures, each as an object of its own; storing one again changes nothing. Returns how many.
 
         Raises:
             UnavailableError: The store is away.
         """
-        key = await self._store.put(report)
+        slots = asyncio.Semaphore(PUTS_AT_ONCE)
+        await asyncio.gather(*(self._put(report, slots) for report in failures.reports))
+        return len(failures.reports)
+
+    async def _put(self, report: FailureReport, slots: asyncio.Semaphore) -> None:
+        async with slots:
+            await self._store.put(report)
         self._metrics.failure(report.activity)
-        return key

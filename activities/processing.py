@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from temporalio import activity
@@ -19,17 +19,20 @@ from activities.contracts import (
 )
 from activities.data_converter import json_size
 from activities.metrics import WorkerMetrics
-from activities.pipeline import CompiledPipeline, RunResult, compile_pipeline
+from activities.pipeline import RunResult, compile_pipeline
 from cache.catalog import Catalog
 
 NODE_OUTPUTS_LIMIT_BYTES = 64 * 1024
 """Node outputs beyond this are left out of the workflow's result."""
 
-RESULT_LIMIT_BYTES = 1_500_000
-"""What one result may hold: Temporal refuses payloads of 2 MB, and names and brackets need some room."""
+RESULT_BYTES = 512 * 1024
+"""What a result may hold; the records beyond it are left to the next call. One record alone may lead to more."""
 
-SLICE_SECONDS = 0.005
-"""How long the event loop is held before others get their turn."""
+RECORD_BYTES = 1_500_000
+"""What one record may lead to: Temporal refuses payloads of 2 MB, and node outputs and brackets need some room."""
+
+SLICE_SECONDS = 2.0
+"""How long one call goes on taking up records: a slow pipeline gets further call by call, never in one that ends."""
 
 
 class RecordProcessor:
@@ -41,73 +44,99 @@ class RecordProcessor:
 
     @activity.defn
     async def process_records(self, request: ProcessRecordsInput) -> ProcessedRecords:
-        """Run records through their pipeline's nodes.
+        """Run records through their pipeline's nodes, as many as fit into a result.
 
         Raises:
             PipelineInvalidError: The start node is missing or a cycle can be reached from it.
         """
         message = request.message
         nodes = await self._catalog.workflow_json(message.organisation_id, message.project_id, message.pipeline_id)
-        pipeline = compile_pipeline(nodes)
-        pipeline.check(request.start_node_id)
-        outcome = _Outcome()
-        await _run_all(pipeline, request, outcome)
-        self._metrics.records(len(request.records))
-        return outcome.result(keep_outputs=request.keep_outputs)
+        # In a thread: a pipeline may be slow on purpose, and the event loop is everybody's.
+        result = await asyncio.to_thread(_process, nodes, request)
+        self._metrics.records(result.processed)
+        return result
 
 
-async def _run_all(pipeline: CompiledPipeline, request: ProcessRecordsInput, outcome: _Outcome) -> None:
-    slice_end = time.perf_counter() + SLICE_SECONDS
+def _process(nodes: bytes, request: ProcessRecordsInput) -> ProcessedRecords:
+    pipeline = compile_pipeline(nodes)
+    pipeline.check(request.start_node_id)
+    chunk = _Chunk()
+    give_up_at = time.monotonic() + SLICE_SECONDS
     for index, record in enumerate(request.records, request.first_index):
-        outcome.add(index, pipeline.run(record, request.start_node_id, keep_outputs=request.keep_outputs))
-        if time.perf_counter() > slice_end:
-            await asyncio.sleep(0)
-            slice_end = time.perf_counter() + SLICE_SECONDS
+        run = pipeline.run(record, request.start_node_id, keep_outputs=request.keep_outputs)
+        if not chunk.take(_RecordOutcome(index, run)) or time.monotonic() > give_up_at:
+            break
+    return chunk.result(keep_outputs=request.keep_outputs)
+
+
+class _RecordOutcome:
+    """What one record leads to, within what a payload may hold, and its size in bytes."""
+
+    def __init__(self, index: int, run: RunResult) -> None:
+        self.items: list[tuple[str, DeliveryItem]] = []
+        self.failures: list[NodeFailure] = []
+        self.outputs = run.outputs
+        self.size = 0
+        for delivery in run.deliveries:
+            item = DeliveryItem(record_index=index, node_id=delivery.node_id, record=delivery.record)
+            if self._fits(item):
+                self.items.append((delivery.target_id, item))
+                self.size += len(delivery.target_id)
+            else:
+                self._fail(_too_large(index, delivery.node_id))
+        for failed in run.failures:
+            error = ErrorDetails(type=failed.error_type, message=failed.message)
+            self._fail(NodeFailure(record_index=index, node_id=failed.node_id, current_input=failed.input, error=error))
+
+    def _fail(self, failure: NodeFailure) -> None:
+        if not self._fits(failure):
+            failure = replace(failure, current_input=None)
+            self.size += json_size(failure)
+        self.failures.append(failure)
+
+    def _fits(self, part: DeliveryItem | NodeFailure) -> bool:
+        size = json_size(part)
+        if self.size + size > RECORD_BYTES:
+            return False
+        self.size += size
+        return True
 
 
 @dataclass(slots=True)
-class _Outcome:
-    """What has become of the records so far, kept within what a payload may hold."""
+class _Chunk:
+    """What the records so far lead to."""
 
+    processed: int = 0
+    size: int = 0
     items: dict[str, list[DeliveryItem]] = field(default_factory=dict)
     failures: list[NodeFailure] = field(default_factory=list)
     outputs: dict[str, list[Any]] = field(default_factory=dict)
-    size: int = 0
 
-    def add(self, index: int, run: RunResult) -> None:
-        for delivery in run.deliveries:
-            if self._fits(delivery.record):
-                item = DeliveryItem(record_index=index, node_id=delivery.node_id, record=delivery.record)
-                self.items.setdefault(delivery.target_id, []).append(item)
-            else:
-                self.failures.append(_too_large(index, delivery.node_id))
-        for failure in run.failures:
-            kept = failure.input if self._fits(failure.input) else None
-            error = ErrorDetails(type=failure.error_type, message=failure.message)
-            self.failures.append(
-                NodeFailure(record_index=index, node_id=failure.node_id, current_input=kept, error=error)
-            )
-        for node_id, outputs in run.outputs.items():
+    def take(self, record: _RecordOutcome) -> bool:
+        """Take up a record's outcome, the first one in any case; False if there is no room for it."""
+        if self.processed and self.size + record.size > RESULT_BYTES:
+            return False
+        self.processed += 1
+        self.size += record.size
+        self.failures += record.failures
+        for target_id, item in record.items:
+            self.items.setdefault(target_id, []).append(item)
+        for node_id, outputs in record.outputs.items():
             self.outputs.setdefault(node_id, []).extend(outputs)
+        return True
 
     def result(self, *, keep_outputs: bool) -> ProcessedRecords:
         omitted = keep_outputs and json_size(self.outputs) > NODE_OUTPUTS_LIMIT_BYTES
         return ProcessedRecords(
+            processed=self.processed,
             deliveries=[TargetDelivery(target_id=target, items=items) for target, items in self.items.items()],
             failures=self.failures,
             node_outputs=self.outputs if keep_outputs and not omitted else None,
             node_outputs_omitted=omitted,
         )
 
-    def _fits(self, value: Any) -> bool:
-        size = json_size(value)
-        if self.size + size > RESULT_LIMIT_BYTES:
-            return False
-        self.size += size
-        return True
-
 
 def _too_large(index: int, node_id: str) -> NodeFailure:
-    message = f"what node {node_id} delivers does not fit into the message's {RESULT_LIMIT_BYTES} bytes"
+    message = f"what node {node_id} delivers does not fit into the {RECORD_BYTES} bytes that a record may lead to"
     error = ErrorDetails(type="RecordTooLargeError", message=message)
     return NodeFailure(record_index=index, node_id=node_id, current_input=None, error=error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,13 @@ from workflows.policies import CHUNK_BYTES, CHUNK_RECORDS
 
 MAX_DEPTH = 200
 """Levels that a record may be nested: JSON that is deeper cannot be relied on to be written again."""
+
+LONGEST_IDENTIFIER = 256
+"""Characters of an identifier; those of the platform are UUIDs. They stand in every payload and failure record."""
+
+JSON_TYPES = (dict, list, str, int, float, bool, type(None))
+
+IDENTIFIERS = ("organisationId", "projectId", "pipelineId", "messageId")
 
 UNKNOWN = "unknown"
 """Stands for an identifier that a malformed message does not have."""
@@ -32,10 +39,13 @@ def read_payload(message: RawValue) -> Any:
         InvalidMessageError: It is no JSON, or nested without end.
     """
     try:
-        return workflow.payload_converter().from_payload(message.payload)
+        value = workflow.payload_converter().from_payload(message.payload)
     except (RuntimeError, KeyError, ValueError, RecursionError) as error:
         # The converter's own message may quote what was sent; the error's type does not.
         raise InvalidMessageError(f"the message is unreadable ({type(error).__name__})") from None
+    if not isinstance(value, JSON_TYPES):
+        raise InvalidMessageError(f"the message is no JSON but {type(value).__name__}")
+    return value
 
 
 def payload_text(message: RawValue) -> str:
@@ -104,37 +114,37 @@ class Envelope:
 def _identifiers(metadata: Any) -> MessageId:
     if not isinstance(metadata, dict):
         raise InvalidMessageError("metadata is missing or no object")
-    names = ("organisationId", "projectId", "pipelineId", "messageId")
-    missing = [name for name in names if not isinstance(metadata.get(name), str) or not metadata[name]]
+    missing = [name for name in IDENTIFIERS if not _is_identifier(metadata.get(name))]
     if missing:
-        raise InvalidMessageError(f"metadata lacks {', '.join(missing)}")
-    return guess_identifiers({"metadata": metadata})
+        raise InvalidMessageError(f"metadata lacks {', '.join(missing)}, or what is there is no identifier")
+    return guess_identifiers({"metadata": metadata}, UNKNOWN)
 
 
-def guess_identifiers(value: Any) -> MessageId:
-    """As many identifiers as a message has, to store its failure under."""
+def _is_identifier(value: Any) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= LONGEST_IDENTIFIER
+
+
+def guess_identifiers(value: Any, message_id: str) -> MessageId:
+    """As many identifiers as a message has, to store its failure under; `message_id` serves where it has none."""
     metadata = value.get("metadata") if isinstance(value, dict) else None
     known = metadata if isinstance(metadata, dict) else {}
 
-    def one(name: str) -> str:
-        return known[name] if isinstance(known.get(name), str) and known[name] else UNKNOWN
+    def one(name: str, otherwise: str = UNKNOWN) -> str:
+        return known[name] if _is_identifier(known.get(name)) else otherwise
 
     return MessageId(
         organisation_id=one("organisationId"),
         project_id=one("projectId"),
         pipeline_id=one("pipelineId"),
-        message_id=one("messageId"),
+        message_id=one("messageId", message_id),
     )
 
 
-def chunks(records: list[Any]) -> Iterator[tuple[int, list[Any]]]:
-    """Records in order, so many at a time that no payload nears Temporal's limits, each with its first's position."""
-    first, size = 0, 0
-    for index, record in enumerate(records):
-        length = json_size(record) if len(records) > 1 else 0
-        if index > first and (index - first >= CHUNK_RECORDS or size + length > CHUNK_BYTES):
-            yield first, records[first:index]
-            first, size = index, 0
-        size += length
-    if records:
-        yield first, records[first:]
+def next_chunk(records: list[Any], first: int) -> list[Any]:
+    """The records from `first` on, so many that no payload nears Temporal's limits; at least one, if there is one."""
+    size = 0
+    for index in range(first, min(len(records), first + CHUNK_RECORDS)):
+        size += json_size(records[index])
+        if size > CHUNK_BYTES and index > first:
+            return records[first:index]
+    return records[first : first + CHUNK_RECORDS]

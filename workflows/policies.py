@@ -74,12 +74,22 @@ CHUNK_RECORDS = 500
 """Records of a batch that are processed and delivered at a time."""
 
 CHUNK_BYTES = 256 * 1024
-"""Their size as JSON at most (one record may be larger): with copies for several targets, far below 2 MB."""
+"""Their size as JSON at most (one record may be larger)."""
 
-FAILURES_IN_FLIGHT = 50
-"""Failures of one message that are being stored at a time."""
+BYTES_PER_TASK = 1_000_000
+"""What the activities that one workflow task asks for may hold together (one alone may hold more): they go to the
+server in one message of 4 MB at most, beside the result of `process_records`."""
 
-REPORT_LIMIT_BYTES = 1_500_000
+NEXT_TASK = timedelta(milliseconds=1)
+"""A timer that only ends a workflow task."""
+
+FAILURES_TOGETHER = 100
+"""Failures that one activity stores."""
+
+FAILURES_TOGETHER_BYTES = 500_000
+"""Their size at most (one may be larger)."""
+
+REPORT_LIMIT_BYTES = 1_900_000
 """What a failure report may hold; inputs beyond it are left out, and the report says so."""
 
 DRAIN = timedelta(seconds=25)

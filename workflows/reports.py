@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -62,11 +63,20 @@ def timestamp(now: datetime, sequence: int) -> str:
 
 def bounded(report: FailureReport) -> FailureReport:
     """The report within what a payload may hold: inputs that do not fit are left out, and the report says so."""
-    original, current = json_size(report.original_input), json_size(report.current_input)
-    if original + current <= REPORT_LIMIT_BYTES:
+    if json_size(report) <= REPORT_LIMIT_BYTES:
         return report
-    omitted: dict[str, Any] = {"currentInputOmittedBytes": current}
-    kept = replace(report, current_input=None, context={**report.context, **omitted})
-    if original <= REPORT_LIMIT_BYTES:
+    current = {"currentInputOmittedBytes": json_size(report.current_input)} if report.current_input is not None else {}
+    kept = replace(report, current_input=None, context={**report.context, **current})
+    if json_size(kept) <= REPORT_LIMIT_BYTES:
         return kept
-    return replace(kept, original_input=None, context={**kept.context, "originalInputOmittedBytes": original})
+    original = {"originalInputOmittedBytes": json_size(report.original_input)}
+    return replace(kept, original_input=None, context={**kept.context, **original})
+
+
+def told_progress(error: FailureError) -> Sequence[Any]:
+    """What a delivery that ended in failure told of its progress; empty where it told nothing."""
+    cause: BaseException | None = error.cause if isinstance(error, ActivityError) else error
+    if isinstance(cause, exceptions.TimeoutError):
+        last = cause.cause
+        return last.details if isinstance(last, ApplicationError) else cause.last_heartbeat_details
+    return cause.details if isinstance(cause, ApplicationError) else ()

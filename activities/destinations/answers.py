@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
-from activities.errors import RejectedError, UnavailableError
+from activities.errors import RejectedError, UnauthorizedError, UnavailableError
 
+UNAUTHORIZED_STATUSES = frozenset({401, 403})
 RETRYABLE_STATUSES = frozenset({408, 425, 429})
 LONGEST_RETRY_AFTER = timedelta(hours=1)
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
@@ -29,10 +30,13 @@ def raise_for_status(receiver: str, status: int, headers: Mapping[str, str]) -> 
 
     Raises:
         UnavailableError: It may succeed later.
-        RejectedError: It will not. A redirect counts among these: none is followed.
+        UnauthorizedError: The credentials were refused.
+        RejectedError: It will not succeed. A redirect counts among these: none is followed.
     """
     if is_retryable(status):
         raise UnavailableError(f"{receiver} answered {status}", retry_after=retry_after(headers))
+    if status in UNAUTHORIZED_STATUSES:
+        raise UnauthorizedError(f"{receiver} answered {status}")
     if not is_success(status):
         raise RejectedError(f"{receiver} answered {status}")
 

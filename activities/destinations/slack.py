@@ -15,7 +15,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 from activities.destinations.answers import is_retryable, is_success, retry_after, unreachable
 from activities.destinations.base import Destination, DestinationContext, DestinationTarget
 from activities.destinations.texts import record_as_json, record_in_template
-from activities.errors import InvalidConfigurationError, RejectedError, UnavailableError
+from activities.errors import InvalidConfigurationError, RejectedError, UnauthorizedError, UnavailableError
 
 PASSING_ERRORS = frozenset(
     {
@@ -29,6 +29,8 @@ PASSING_ERRORS = frozenset(
     }
 )
 """Errors of chat.postMessage (docs.slack.dev) that pass by themselves; all others are final."""
+UNAUTHORIZED_ERRORS = frozenset({"account_inactive", "invalid_auth", "not_authed", "token_expired", "token_revoked"})
+"""Errors that say that the token was refused; it may have been replaced since it was cached."""
 _ERROR_CODE = re.compile(r"[a-z_]{1,64}")
 
 # The SDK writes whole requests to a logger of level DEBUG or none. This one has a level of its own, whatever is
@@ -122,7 +124,8 @@ def _raise_for_answer(receiver: str, status: int, headers: Mapping[str, str], an
         raise UnavailableError(f"{receiver} answered {status} {code}".rstrip(), retry_after=retry_after(headers))
     if not code and is_success(status):  # a captive portal or a proxy speaks, not Slack
         raise UnavailableError(f"{receiver}'s answer cannot be read")
-    raise RejectedError(f"{receiver} refused the message: {code or status}")
+    refusal = UnauthorizedError if code in UNAUTHORIZED_ERRORS else RejectedError
+    raise refusal(f"{receiver} refused the message: {code or status}")
 
 
 def _error_code(fields: Mapping[str, Any]) -> str:

@@ -63,7 +63,7 @@ class WebhookDestination(Destination):
     async def _send(
         self, target: DestinationTarget, method: str, url: URL, headers: CIMultiDict[str], body: bytes
     ) -> None:
-        receiver = f"target {target.target_id}: {url.raw_host}"
+        receiver = _receiver(target, url)
         try:
             async with self._context.session.request(
                 method,
@@ -92,6 +92,13 @@ async def _discard(response: aiohttp.ClientResponse) -> None:
         async with asyncio.timeout(DISCARD_TIMEOUT_SECONDS):
             while remaining > 0 and (chunk := await response.content.read(remaining)):
                 remaining -= len(chunk)
+
+
+def _receiver(target: DestinationTarget, url: URL) -> str:
+    """Who is spoken of in messages; not the host of an address out of the credentials, which may be a secret itself."""
+    return (
+        f"target {target.target_id}: {url.raw_host}" if target.parameters.get("url") else f"target {target.target_id}"
+    )
 
 
 def _body(target: DestinationTarget, record: dict[str, Any]) -> tuple[str, bytes]:

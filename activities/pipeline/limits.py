@@ -11,7 +11,7 @@ MAX_COPIED_VALUES = 10_000_000
 MAX_OUTCOMES = 1_000
 """Deliveries and failures, together, that one record may lead to: each is a request to somewhere else."""
 
-MAX_SECONDS = 10.0
+MAX_SECONDS = 0.5
 """How long one record may take; looked at before every node. Records take microseconds, so this stops a hostile
 pipeline (many nodes visited, each with a thousand filters) and nothing else."""
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from temporalio.api.common.v1 import Payload
 from temporalio.common import RawValue
 from temporalio.testing import WorkflowEnvironment
 
+from activities import processing
+from activities.destinations import registry
+from activities.destinations.base import Destination, DestinationTarget
+from cache.crypto import seal
 from tests.harness import Platform, process, start, worker_parts
 from workers.embedded.receiver import Answer, Receiver
 from workers.logs import configure_logging
@@ -95,9 +100,11 @@ async def test_no_secret_is_in_history_nor_in_failure_records_nor_in_logs(
     (failure,) = stored_failures(failures)
     assert "invalid_auth" in failure["error"]["message"]
     encrypted = stored.data["collections"]["IntegrationConnectors"][0]["encryptedCredentials"]
-    history = (await handle.fetch_history()).to_json()
+    # The bytes, not their JSON: that shows payloads in base64.
+    history = b"".join(event.SerializeToString() for event in (await handle.fetch_history()).events)
+    assert b"payment declined" in history
     for planted in ("xoxb-held-out", encrypted, stored.data["env"]["SEC_DB"]):
-        assert planted not in history
+        assert planted.encode() not in history
         assert planted not in json.dumps(failure)
         assert planted not in logged.getvalue()
     for contents in ("hunter2", "payment declined"):
@@ -330,6 +337,84 @@ async def test_a_retry_sends_only_what_the_attempt_before_it_did_not(
     assert result == {"success": True, "records": 6, "delivered": 5, "filtered": 0, "failed": 1}
     numbers = [json.loads(request.fields["text"])["number"] for request in receiver.requests]
     assert numbers == [0, 1, 2, 3, 3, 4, 5]
+
+
+async def test_what_was_delivered_before_a_delivery_is_given_up_on_counts_as_delivered(
+    temporal: WorkflowEnvironment, settings: Settings, stored: Platform, receiver: Receiver, failures: Path
+) -> None:
+    ok, refused = Answer(body={"ok": True}), Answer(body={"ok": False, "error": "msg_too_long"})
+
+    async def away(_: object) -> Answer:
+        return Answer(status=503)
+
+    receiver.answer_next(ok, refused, ok)
+    receiver.answering = away
+    batch = [{**AUDIT, "number": number} for number in range(5)]
+    async with worker_parts(temporal.client, settings):
+        result = await process(temporal.client, stored.message(log_batch=batch))
+    assert result == {"success": True, "records": 5, "delivered": 2, "filtered": 0, "failed": 3}
+    reasons = {failure["context"]["recordIndex"]: failure["error"]["type"] for failure in stored_failures(failures)}
+    assert reasons == {1: "RejectedError", 3: "UnavailableError", 4: "UnavailableError"}
+
+
+async def test_a_token_that_was_replaced_is_read_past_the_cache(
+    temporal: WorkflowEnvironment, settings: Settings, stored: Platform, receiver: Receiver, failures: Path
+) -> None:
+    async with worker_parts(temporal.client, settings):
+        await process(temporal.client, stored.message(log_data=AUDIT))
+        receiver.slack_token = "xoxb-replaced"
+        sealed = seal(json.dumps({"slackBotToken": "xoxb-replaced"}), stored.data["env"]["SEC_DB"])
+        await stored.update("IntegrationConnectors", {}, {"encryptedCredentials": sealed})
+        result = await process(temporal.client, stored.message(log_data=AUDIT))
+    assert "failures" not in result
+    assert stored_failures(failures) == []
+    assert [request.headers["Authorization"] for request in receiver.requests] == [
+        "Bearer xoxb-held-out",
+        "Bearer xoxb-held-out",
+        "Bearer xoxb-replaced",
+    ]
+
+
+class OddDestination(Destination):
+    """A destination of another package, which trips over one record once, while others are under way."""
+
+    integration_type: ClassVar[str] = "odd"
+    concurrency: ClassVar[int] = 4
+    delivered: ClassVar[list[int]] = []
+    tripped: ClassVar[bool] = False
+
+    async def deliver(self, target: DestinationTarget, record: dict[str, Any], idempotency_key: str) -> None:  # noqa: ARG002 - the interface
+        """Deliver, or trip."""
+        if record["number"] == 2 and not self.tripped:
+            type(self).tripped = True
+            raise KeyError(record["message"])
+        await asyncio.sleep(0)
+        self.delivered.append(record["number"])
+
+
+async def test_an_error_that_nobody_foresaw_undoes_nothing_of_its_batch(
+    temporal: WorkflowEnvironment, settings: Settings, stored: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "BUILT_IN", (*registry.BUILT_IN, OddDestination))
+    await stored.update("IntegrationConnectors", {}, {"integrationType": "odd"})
+    batch = [{**AUDIT, "number": number} for number in range(8)]
+    async with worker_parts(temporal.client, settings):
+        handle = await start(temporal.client, stored.message(log_batch=batch))
+        result = await handle.result()
+    assert result["delivered"] == 8
+    assert sorted(OddDestination.delivered) == list(range(8))
+    assert b"role changed" in b"".join(e.SerializeToString() for e in (await handle.fetch_history()).events)
+
+
+async def test_a_slow_pipeline_gets_further_call_by_call(
+    temporal: WorkflowEnvironment, settings: Settings, stored: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With no time at all for a call, each takes one record; none is lost or done twice."""
+    monkeypatch.setattr(processing, "SLICE_SECONDS", -1.0)
+    batch = [{**PLAIN, "number": number} for number in range(5)] + [AUDIT]
+    async with worker_parts(temporal.client, settings):
+        result = await process(temporal.client, stored.message(log_batch=batch))
+    assert result == {"success": True, "records": 6, "delivered": 1, "filtered": 5, "failed": 0}
 
 
 async def test_node_outputs_beyond_the_limit_are_left_out_and_the_result_says_so(

@@ -76,9 +76,10 @@ def test_what_is_no_json_becomes_null_rather_than_an_unreadable_payload() -> Non
 
 def test_the_sdks_own_converter_reads_ours_and_ours_reads_its() -> None:
     result = ProcessedRecords(
+        processed=1,
         failures=[
             NodeFailure(record_index=0, node_id=None, current_input="x", error=ErrorDetails(type="T", message="m"))
-        ]
+        ],
     )
     theirs = JSONPlainPayloadConverter()
     ours = FastJSONPayloadConverter().to_payload(result)

@@ -8,11 +8,14 @@ import sys
 import sysconfig
 from pathlib import Path
 
+from temporalio.client import Client
+
 from workers.embedded.processes import (
     LOOPBACK,
     EmbeddedServerError,
     Server,
     free_port,
+    listening,
     process_is_alive,
     running,
     start,
@@ -104,7 +107,19 @@ async def start_temporal(folder: Path, *, port: int | None = None, ui: bool = Fa
         ],
         folder,
         port=port,
+        ready=_temporal_serves,
     )
+
+
+async def _temporal_serves(server: Server) -> bool:
+    """Whether it takes calls: it listens for a moment before its front end is up."""
+    if not await listening(server):
+        return False
+    try:
+        await Client.connect(server.address)
+    except RuntimeError:  # what the SDK raises for any failed call
+        return False
+    return True
 
 
 def temporal_ui_port(port: int) -> int:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workflows import policies
-from workflows.envelope import Envelope, InvalidMessageError, chunks, guess_identifiers
+from workflows.envelope import Envelope, InvalidMessageError, guess_identifiers, next_chunk
 
 METADATA = {"organisationId": "o", "projectId": "p", "pipelineId": "l", "messageId": "m"}
 
@@ -38,6 +38,7 @@ def test_a_batch_keeps_every_element_even_one_that_is_no_object() -> None:
         ({"metadata": "x", "log_data": {}}, "metadata"),
         ({"metadata": {**METADATA, "pipelineId": ""}, "log_data": {}}, "lacks pipelineId"),
         ({"metadata": {**METADATA, "messageId": 7}, "log_data": {}}, "lacks messageId"),
+        ({"metadata": {**METADATA, "messageId": "x" * 1_000_000}, "log_data": {}}, "lacks messageId"),
         ({"metadata": METADATA}, "log_data"),
         ({"metadata": METADATA, "log_data": [1]}, "log_data"),
         ({"metadata": METADATA, "log_batch": {"a": 1}}, "log_batch"),
@@ -50,14 +51,25 @@ def test_a_malformed_message_is_refused_by_naming_what_is_wrong(value: Any, prob
 
 
 def test_identifiers_that_are_there_are_kept_for_the_failure() -> None:
-    found = guess_identifiers({"metadata": {"organisationId": "o", "projectId": 3}})
-    assert (found.organisation_id, found.project_id, found.message_id) == ("o", "unknown", "unknown")
+    found = guess_identifiers({"metadata": {"organisationId": "o", "projectId": 3}}, "the workflow")
+    assert (found.organisation_id, found.project_id, found.message_id) == ("o", "unknown", "the workflow")
+    long = guess_identifiers({"metadata": {"messageId": "x" * 1_000_000}}, "the workflow")
+    assert long.message_id == "the workflow"
+
+
+def chunks(records: list[Any]) -> list[tuple[int, list[Any]]]:
+    """All chunks of some records, each with its first one's position."""
+    found, first = [], 0
+    while first < len(records):
+        found.append((first, next_chunk(records, first)))
+        first += len(found[-1][1])
+    return found
 
 
 @given(st.lists(st.text(max_size=50) | st.integers()))
 def test_chunks_are_the_records_in_order(records: list[Any]) -> None:
     """Nothing is lost, repeated or moved, whatever the records are."""
-    found = list(chunks(records))
+    found = chunks(records)
     assert [record for _, part in found for record in part] == records
     assert all(records[first : first + len(part)] == part for first, part in found)
     assert all(part for _, part in found)
