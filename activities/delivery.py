@@ -197,7 +197,7 @@ class _Attempt:
             return await work
         except WorkerError:
             raise
-        except Exception as error:
+        except Exception as error:  # a destination of another package may raise anything
             known = translate(error)
             if known is None:
                 logger.exception("Unforeseen error in destination %s", self.destination.integration_type)

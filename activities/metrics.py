@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from temporalio.common import MetricCounter, MetricMeter
+from temporalio.common import MetricCounter, MetricHistogramFloat, MetricMeter
+
+CACHE_READ_SECONDS = "datanadhi_cache_read_seconds"
+CACHE_READ_BUCKETS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+"""Upper bounds, in seconds: from a hit on this machine to a read of MongoDB that used up its budget."""
 
 
 class WorkerMetrics:
@@ -18,7 +22,11 @@ class WorkerMetrics:
         self._deliveries = meter.create_counter("datanadhi_deliveries", "Deliveries by destination and outcome")
         self._failures = meter.create_counter("datanadhi_failures", "Failures stored, by the activity that failed")
         self._cache_reads = meter.create_counter("datanadhi_cache_reads", "Cache reads by key family and outcome")
+        self._cache_seconds = meter.create_histogram_float(
+            CACHE_READ_SECONDS, "Length of cache reads beyond this process's memory, by outcome"
+        )
         self._labelled: dict[tuple[str, str], MetricCounter] = {}
+        self._timed: dict[str, MetricHistogramFloat] = {}
 
     def records(self, count: int) -> None:
         """Count records that were run through their pipeline."""
@@ -39,3 +47,11 @@ class WorkerMetrics:
             counter = self._cache_reads.with_additional_attributes({"family": family, "outcome": outcome})
             self._labelled[family, outcome] = counter
         counter.add(1)
+
+    def cache_read_seconds(self, _family: str, outcome: str, seconds: float) -> None:
+        """Record how long a cache read took that this process's memory did not answer."""
+        histogram = self._timed.get(outcome)
+        if histogram is None:
+            histogram = self._cache_seconds.with_additional_attributes({"outcome": outcome})
+            self._timed[outcome] = histogram
+        histogram.record(seconds)

@@ -7,8 +7,9 @@ from typing import Any
 from cache import keys
 from cache.api_keys import Owner
 from cache.families import Families, SealedUnder
-from cache.read_through import Observe, ReadThrough
+from cache.read_through import Observe, ObserveSeconds, ReadThrough
 from cache.redis_cache import RedisCache
+from cache.sealing import Sealer
 from cache.source import Document, MongoSource
 
 NEAR_TTL_SECONDS = 2.0
@@ -36,6 +37,9 @@ class Catalog:
         negative_ttl: Seconds that it remembers that something is not there.
         stale_max_seconds: How long the last known value may serve while MongoDB is away.
         observe: Told of each read: the family's name and near, hit, miss, bypass, stale or negative.
+        observe_seconds: Told the same of each read that the near cache did not answer, and the seconds it took.
+        sealer: Seals decrypted connectors and secrets in Redis; None: they lie there in plain, as the servers keep
+            them, and one that somebody else has sealed is a miss.
     """
 
     def __init__(
@@ -50,6 +54,8 @@ class Catalog:
         negative_ttl: float = NEGATIVE_TTL_SECONDS,
         stale_max_seconds: float = STALE_MAX_SECONDS,
         observe: Observe | None = None,
+        observe_seconds: ObserveSeconds | None = None,
+        sealer: Sealer | None = None,
     ) -> None:
         self._reader = ReadThrough(
             redis,
@@ -57,9 +63,13 @@ class Catalog:
             negative_ttl=negative_ttl,
             stale_max_seconds=stale_max_seconds,
             observe=_unobserved if observe is None else observe,
+            observe_seconds=observe_seconds,
         )
         secrets = SealedUnder(sec_db=sec_db, sec_global=sec_global, nonce_value=nonce_value)
-        self._families = Families(source, secrets, self.organisation_secret, self.project_secret)
+        # A sealer without keys seals nothing, and takes nothing sealed for a secret, which may be any text.
+        self._families = Families(
+            source, secrets, Sealer() if sealer is None else sealer, self.organisation_secret, self.project_secret
+        )
 
     @property
     def fills_refused(self) -> int:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterable
 from typing import Any
 
-from redis.asyncio import ConnectionPool
-from redis.asyncio.connection import AbstractConnection, parse_url
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.asyncio import Connection, ConnectionPool
+from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
-from redis.maint_notifications import MaintNotificationsConfig
+
+from cache.addresses import Topology, parse
 
 MOST_CONNECTIONS = 32
 IDLE_SECONDS = 5.0
@@ -26,6 +26,31 @@ class PoolExhaustedError(RedisError):
     """No connection became free in time: we are busy, which says nothing about Redis."""
 
 
+class _Unhurried(AbstractConnection):
+    """Sends without a time limit of its own: the budget of the operation is one (`cache/budget.py`).
+
+    redis-py bounds every send with a task, which costs a sixth of a GET. It bounds reads for next to nothing, and that
+    stays. To a connection without `socket_timeout` it sends at once, so this one has none while it sends; what is done
+    about errors, and about a send that was broken off, is redis-py's own doing. Where no budget is (somebody asks for
+    the layout of a cluster), nothing is lost: only what exceeds the socket's buffers waits, and that is a value.
+    """
+
+    async def send_packed_command(self, command: bytes | str | Iterable[bytes], check_health: bool = True) -> None:  # noqa: FBT001, FBT002 redis-py's signature
+        if not self.is_connected:  # it will connect first, which must not take for ever
+            await super().send_packed_command(command, check_health)
+            return
+        seconds, self.socket_timeout = self.socket_timeout, None
+        try:
+            await super().send_packed_command(command, check_health)
+        finally:
+            self.socket_timeout = seconds
+
+
+def _unhurried(connection_class: type[AbstractConnection]) -> type[AbstractConnection]:
+    """The same kind of connection, over TCP, TLS or a unix socket, that sends without a time limit."""
+    return type(connection_class.__name__, (_Unhurried, connection_class), {})
+
+
 class ConfirmedPool(ConnectionPool):
     """A bounded pool whose connections have answered a PING: when they were made and whenever they have idled.
 
@@ -36,6 +61,7 @@ class ConfirmedPool(ConnectionPool):
         wait_seconds: How long to wait for a connection when all are in use.
         most_connections: How many there may be.
         idle_seconds: After how long without use a connection is asked again.
+        connection_class: redis-py's, over TCP, TLS or a unix socket.
         **options: As of redis-py's pool.
     """
 
@@ -45,9 +71,10 @@ class ConfirmedPool(ConnectionPool):
         wait_seconds: float,
         most_connections: int = MOST_CONNECTIONS,
         idle_seconds: float = IDLE_SECONDS,
+        connection_class: type[AbstractConnection] = Connection,
         **options: Any,
     ) -> None:
-        super().__init__(max_connections=most_connections, **options)
+        super().__init__(_unhurried(connection_class), max_connections=most_connections, **options)
         self._wait_seconds = wait_seconds
         self._idle_seconds = idle_seconds
         self._places = asyncio.Semaphore(most_connections)
@@ -139,7 +166,7 @@ async def _ping(connection: AbstractConnection) -> None:
 
 
 def open_pool(url: str, *, timeout: float, client_name: str) -> ConfirmedPool:
-    """A pool for `redis://`, `rediss://` or `unix://`; nothing is connected yet.
+    """A pool for one server, `redis://`, `rediss://` or `unix://`; nothing is connected yet.
 
     Args:
         url: Where Redis is; options in it that contradict the ones measured to be safe are overruled.
@@ -147,29 +174,9 @@ def open_pool(url: str, *, timeout: float, client_name: str) -> ConfirmedPool:
         client_name: What Redis lists the connections as.
 
     Raises:
-        ValueError: The address cannot be understood; the message does not show it.
+        ValueError: The address cannot be understood, or is not of one server; the message does not show it.
     """
-    try:
-        from_url: dict[str, Any] = dict(parse_url(url))
-    except ValueError:
-        # From None: the error quotes a part of the address, which may be one of the password.
-        raise ValueError("the address of Redis cannot be understood; redis://, rediss:// or unix:// is") from None
-    for overruled in ("max_connections", "timeout", "retry_on_timeout", "decode_responses", "encoding"):
-        from_url.pop(overruled, None)
-    whereabouts = {} if "path" in from_url else {"host": "localhost", "port": 6379}
-    options: dict[str, Any] = (
-        whereabouts
-        | from_url
-        | {
-            "client_name": client_name,
-            "socket_timeout": timeout,
-            "socket_connect_timeout": timeout,
-            "retry": Retry(NoBackoff(), 0),
-            "health_check_interval": 0,
-            "driver_info": None,
-            # Every server and proxy speaks RESP2, and with it idle connections survive a restart of the server.
-            "protocol": 2,
-            "maint_notifications_config": MaintNotificationsConfig(enabled=False),
-        }
-    )
-    return ConfirmedPool(wait_seconds=timeout * POOL_WAIT_SHARE, **options)
+    address = parse(url, timeout=timeout, client_name=client_name)
+    if address.topology is not Topology.SERVER:
+        raise ValueError("the address of Redis is not that of one server, which redis://, rediss:// or unix:// is")
+    return ConfirmedPool(wait_seconds=timeout * POOL_WAIT_SHARE, **address.server_options)

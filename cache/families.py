@@ -12,6 +12,7 @@ from cache.api_keys import Owner, Secrets, owner_of
 from cache.crypto import CredentialsError, DecryptionError, unseal
 from cache.keys import API_KEY_REFUSED_TTL_SECONDS, Family
 from cache.kind import Identifiers, Kind, Value
+from cache.sealing import Sealer
 from cache.source import Document, MongoSource
 
 REFUSED = b'{"failure":true}'
@@ -38,7 +39,8 @@ class Families:
 
     Args:
         source: MongoDB.
-        sealed_under: What opens what is sealed.
+        sealed_under: What opens what is sealed in MongoDB, and an API key.
+        sealer: What seals the credentials and secrets in Redis.
         organisation_secret: Gives an organisation's secret, through the cache.
         project_secret: Gives a project's secret, through the cache.
     """
@@ -47,6 +49,7 @@ class Families:
         self,
         source: MongoSource,
         sealed_under: SealedUnder,
+        sealer: Sealer,
         organisation_secret: Callable[[str], Awaitable[str | None]],
         project_secret: Callable[[str, str], Awaitable[str | None]],
     ) -> None:
@@ -63,10 +66,12 @@ class Families:
         )
         self.target = _documents(Family.TARGET, source.target, (*of_pipeline, "targetId"))
         self.connector = _documents(Family.CONNECTOR, source.connector, (*of_project, "connectorId"))
-        self.decrypted_connector = _kind(Family.DECRYPTED_CONNECTOR, self._decrypted_connector, _with_credentials)
+        self.decrypted_connector = _kind(
+            Family.DECRYPTED_CONNECTOR, self._decrypted_connector, _with_credentials, sealer
+        )
         self.workflow = _kind(Family.WORKFLOW, self._workflow, _nodes)
-        self.organisation_secret = _kind(Family.ORGANISATION_SECRET, self._organisation_secret, _text)
-        self.project_secret = _kind(Family.PROJECT_SECRET, self._project_secret, _text)
+        self.organisation_secret = _kind(Family.ORGANISATION_SECRET, self._organisation_secret, _text, sealer)
+        self.project_secret = _kind(Family.PROJECT_SECRET, self._project_secret, _text, sealer)
         # Never stale: a key that was revoked must not live on for as long as MongoDB is away.
         self.api_key: Kind[Owner | None] = Kind(
             family=Family.API_KEY, load=self._api_key, parse=_owner, ttl_seconds=_api_key_ttl, may_be_stale=False
@@ -121,9 +126,12 @@ class Families:
 
 
 def _kind(
-    family: Family, load: Callable[..., Awaitable[bytes | None]], parse: Callable[[bytes, Identifiers], Value]
+    family: Family,
+    load: Callable[..., Awaitable[bytes | None]],
+    parse: Callable[[bytes, Identifiers], Value],
+    sealer: Sealer | None = None,
 ) -> Kind[Value]:
-    return Kind(family=family, load=load, parse=parse, ttl_seconds=lambda _content: family.ttl_seconds)
+    return Kind(family=family, load=load, parse=parse, ttl_seconds=lambda _content: family.ttl_seconds, sealer=sealer)
 
 
 def _documents(

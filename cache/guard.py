@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +15,8 @@ from redis.exceptions import DataError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from cache.breaker import Breaker, State, logger
+from cache.budget import Budget
 from cache.connections import ConfirmedPool, PoolExhaustedError
-
-LATE_SHARE = 0.1
-"""A timer that fires later than this share of the budget says that the event loop was held up."""
 
 LATE_TOLERATED_SECONDS = 1.0
 """A loop that is late for longer, with no operation succeeding in between, excuses Redis no more."""
@@ -45,11 +43,7 @@ class Counters:
 
 
 class Guard:
-    """Runs operations so that none raises and none outlasts its budget.
-
-    Each runs in a task of its own, and the caller waits for the task, never in it: whatever an operation does with its
-    cancellation, the caller is off on time. A caller who is cancelled leaves the operation to end by itself, within
-    the socket timeouts, so that its connection stays usable.
+    """Runs operations so that none raises and none outlasts its budget (`cache/budget.py`).
 
     A failure or a timeout opens the breaker. Three things do not: no free connection and a late event loop (we are
     busy, Redis may be well), and an error in answer such as OOM, READONLY or WRONGTYPE (Redis is well and refuses this
@@ -68,18 +62,17 @@ class Guard:
     """
 
     def __init__(self, pool: ConfirmedPool, *, timeout: float, first_cooldown: float, longest_cooldown: float) -> None:
-        self.execute: Callable[..., Awaitable[Any]] = Redis(connection_pool=pool).execute_command
+        self.execute: Callable[..., Coroutine[Any, Any, Any]] = Redis(connection_pool=pool).execute_command
         self.counters = Counters()
         self.breaker = Breaker(
             self._reconnect, address=pool.address, first_cooldown=first_cooldown, longest_cooldown=longest_cooldown
         )
         self._pool = pool
-        self._timeout = timeout
-        self._operations: set[asyncio.Task[Any]] = set()
+        self._budget = Budget(timeout)
         self._late_since: float | None = None
         self._refusing: set[str] = set()
 
-    async def attempt(self, kind: str, call: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
+    async def attempt(self, kind: str, call: Callable[..., Coroutine[Any, Any, Any]], *arguments: Any) -> Any:
         """The reply of `call(*arguments)`, or None if there is none to be had within the budget.
 
         Args:
@@ -90,10 +83,7 @@ class Guard:
         if self.breaker.state is not State.CLOSED:
             self.breaker.bypassed += 1
             return None
-        operation = asyncio.ensure_future(call(*arguments))
-        self._operations.add(operation)
-        operation.add_done_callback(self._ended)
-        late = await self._wait(operation)
+        operation, late = await self._budget.spend(call(*arguments))
         if operation.done() and not operation.cancelled() and operation.exception() is None:
             self._succeeded(kind)
             return operation.result()
@@ -103,30 +93,10 @@ class Guard:
     async def close(self) -> None:
         """End what is under way and close all connections; every later attempt is over at once."""
         await self.breaker.close()
-        self._abandon_operations()
-        if self._operations:
-            await asyncio.wait(self._operations, timeout=self._timeout)
+        self._budget.abandon()
+        await self._budget.drain()
         with contextlib.suppress(RedisError, OSError):  # a connection that cannot be closed is closed enough
             await self._pool.aclose()
-
-    def _ended(self, operation: asyncio.Future[Any]) -> None:
-        self._operations.discard(operation)
-        if not operation.cancelled():
-            operation.exception()  # looked at, also where the caller has gone: asyncio complains otherwise
-
-    async def _wait(self, operation: asyncio.Future[Any]) -> bool:
-        """Wait until it is done or the budget is used up; whether the loop was late meanwhile.
-
-        In two halves: a loop that is on time at the end of both has left Redis at least half the budget.
-        """
-        late = False
-        for _ in range(2):
-            due = time.monotonic() + self._timeout / 2
-            await asyncio.wait((operation,), timeout=self._timeout / 2)
-            late = late or time.monotonic() - due > self._timeout * LATE_SHARE
-            if operation.done():
-                break
-        return late
 
     def _succeeded(self, kind: str) -> None:
         self._late_since = None
@@ -161,7 +131,7 @@ class Guard:
             if now - self._late_since < LATE_TOLERATED_SECONDS:
                 self.counters.late += 1
                 return
-        self._lost(f"no answer within {self._timeout:g} s")
+        self._lost(f"no answer within {self._budget.seconds:g} s")
 
     def _was_refused(self, kind: str, error: Exception) -> None:
         self.counters.refused += 1
@@ -172,20 +142,15 @@ class Guard:
 
     def _lost(self, reason: str) -> None:
         self.counters.failures += 1
-        self.breaker.open(reason)
-        self._abandon_operations()
-
-    def _abandon_operations(self) -> None:
-        for operation in self._operations:
-            operation.cancel()
+        # One that was under way when another found Redis gone must not cancel the attempt to reconnect.
+        if self.breaker.state is State.CLOSED:
+            self.breaker.open(reason)
+            self._budget.abandon()
 
     async def _reconnect(self) -> None:
         """One attempt: a PING on a new connection, the old ones abandoned. Raises if it is not answered in time."""
         await self._pool.abandon_idle()
-        ping = asyncio.ensure_future(self.execute("PING"))
-        self._operations.add(ping)
-        ping.add_done_callback(self._ended)
-        await asyncio.wait((ping,), timeout=self._timeout)
+        ping, _ = await self._budget.spend(self.execute("PING"))
         if not ping.done():
             ping.cancel()
             raise TimeoutError

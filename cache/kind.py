@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from cache.keys import Family
+from cache.sealing import Sealer
 
 Identifiers = tuple[str, ...]
 
@@ -28,6 +29,7 @@ class Kind(Generic[Value]):
         settled: Whether a value found in Redis may be believed as it is; otherwise MongoDB is asked.
         ttl_seconds: How long Redis keeps it, given its bytes.
         may_be_stale: Whether the last known value serves while MongoDB is away.
+        sealer: What its values are sealed with in Redis; None: they are no secret and lie there as they are.
     """
 
     family: Family
@@ -36,10 +38,17 @@ class Kind(Generic[Value]):
     settled: Callable[[Value], bool] = _always
     ttl_seconds: Callable[[bytes], int]
     may_be_stale: bool = True
+    sealer: Sealer | None = None
 
-    def accepted(self, content: bytes, identifiers: Identifiers) -> bool:
-        """Whether bytes found in Redis are this value and may be believed."""
+    def to_store(self, key: str, content: bytes) -> bytes:
+        """What Redis is given to keep at `key`."""
+        return content if self.sealer is None else self.sealer.seal(key, content)
+
+    def believed(self, key: str, stored: bytes, identifiers: Identifiers) -> tuple[bytes, Value] | None:
+        """The bytes and the value, given what Redis keeps at `key`; None if that is not it or may not be believed."""
         try:
-            return self.settled(self.parse(content, identifiers))
+            content = stored if self.sealer is None else self.sealer.open(key, stored)
+            value = self.parse(content, identifiers)
         except ValueError:
-            return False
+            return None
+        return (content, value) if self.settled(value) else None

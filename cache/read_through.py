@@ -8,7 +8,6 @@ Whoever asks, a key is loaded once at a time. What is loaded reaches every calle
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 import time
@@ -17,6 +16,7 @@ from typing import Any
 
 from cache import leases
 from cache.breaker import State
+from cache.flights import Flight, Flights
 from cache.kind import Identifiers, Kind, Value
 from cache.leases import Lease, Present
 from cache.near import NearCache
@@ -35,6 +35,7 @@ TTL_JITTER = 0.1
 """By how much a TTL may be shorter than its table says: what was filled together must not expire together."""
 
 Observe = Callable[[str, str], None]
+ObserveSeconds = Callable[[str, str, float], None]
 
 
 class ReadThrough:
@@ -46,6 +47,7 @@ class ReadThrough:
         negative_ttl: Seconds that it remembers that something is not there.
         stale_max_seconds: How long the last known value may serve while MongoDB is away.
         observe: Told of each read: the family's name and near, hit, miss, bypass, stale or negative.
+        observe_seconds: Told the same of each read that memory did not answer at once, and the seconds it took.
         clock: Seconds, monotonic.
 
     Attributes:
@@ -60,6 +62,7 @@ class ReadThrough:
         negative_ttl: float,
         stale_max_seconds: float,
         observe: Observe,
+        observe_seconds: ObserveSeconds | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.fills_refused = 0
@@ -68,10 +71,11 @@ class ReadThrough:
         self._negative_ttl = negative_ttl
         self._stale_max_seconds = stale_max_seconds
         self._observe = observe
+        self._observe_seconds = observe_seconds
+        self._clock = clock
         self._near = NearCache(clock=clock)
         self._last_known = NearCache(clock=clock)
-        self._flights: dict[tuple[str, bool], asyncio.Task[bytes | None]] = {}
-        self._airborne: set[asyncio.Task[bytes | None]] = set()
+        self._flights = Flights()
         self._source_is_away = False
         self._served_stale: set[str] = set()
         # Counts invalidations: what was read before one is not remembered after it.
@@ -109,11 +113,14 @@ class ReadThrough:
         Raises:
             SourceUnavailableError: MongoDB cannot be read; a last known value would be what the caller has already.
         """
-        self._observe(kind.family.label, "miss")
+        begun = self._clock()
         if (key, True) not in self._flights:
             self._generation += 1
             self._near.discard(key)
-        content = await asyncio.shield(self._flight(kind, key, identifiers, Present.STAYS, refresh=True))
+        try:
+            content = await asyncio.shield(self._flight(kind, key, identifiers, Present.STAYS, refresh=True))
+        finally:
+            self._tell(kind, "miss", begun)
         return None if content is None else kind.parse(content, identifiers)
 
     def forget(self, key: str) -> None:
@@ -121,51 +128,50 @@ class ReadThrough:
         self._generation += 1
         self._near.discard(key)
         self._last_known.discard(key)
-        for refresh in (False, True):
-            self._flights.pop((key, refresh), None)
+        self._flights.forget(key)
 
     def forget_under(self, level: str) -> None:
         """Forget `level` and all below it; nothing that was read before now will be remembered."""
         self._generation += 1
         self._near.discard_under(level)
         self._last_known.discard_under(level)
-        for flying, refresh in list(self._flights):
-            if flying == level or flying.startswith(f"{level}:"):
-                del self._flights[flying, refresh]
+        self._flights.forget_under(level)
 
     async def aclose(self) -> None:
         """End the loads that are under way."""
-        for flight in self._airborne:
-            flight.cancel()
-        await asyncio.gather(*self._airborne, return_exceptions=True)
+        await self._flights.aclose()
 
     async def _beyond_near(
         self, kind: Kind[Value], key: str, identifiers: Identifiers
     ) -> tuple[bytes | None, Value | None]:
-        generation = self._generation
-        content = await self._redis.safe_get(key)
-        if content is not None:
-            with contextlib.suppress(ValueError):
-                value = kind.parse(content, identifiers)
-                if kind.settled(value):
-                    self._observe(kind.family.label, "hit")
-                    self._remember(key, content, generation, self._near_ttl)
-                    return content, value
+        begun, generation = self._clock(), self._generation
+        stored = await self._redis.safe_get(key)
+        believed = None if stored is None else kind.believed(key, stored, identifiers)
+        if believed is not None:
+            self._tell(kind, "hit", begun)
+            self._remember(key, believed[0], generation, self._near_ttl)
+            return believed
         # While Redis kept this caller waiting, a load that others share may have come and gone.
         loaded = self._near.get(key)
-        if loaded is None:
-            present = Present.ANSWERS if content is None else Present.GOES
-            loaded, outcome = await self._load_shared(kind, key, identifiers, present)
-        else:
-            outcome = "near" if loaded else "negative"
-        self._observe(kind.family.label, outcome)
+        outcome = "near" if loaded else "negative"
+        try:
+            if loaded is None:
+                outcome = "miss" if self._redis.state is State.CLOSED else "bypass"
+                present = Present.ANSWERS if stored is None else Present.GOES
+                loaded, outcome = await self._load_shared(kind, key, identifiers, present, outcome)
+        finally:
+            self._tell(kind, outcome, begun)
         return (loaded, kind.parse(loaded, identifiers)) if loaded else (None, None)
 
+    def _tell(self, kind: Kind[Any], outcome: str, begun: float) -> None:
+        self._observe(kind.family.label, outcome)
+        if self._observe_seconds is not None:
+            self._observe_seconds(kind.family.label, outcome, self._clock() - begun)
+
     async def _load_shared(
-        self, kind: Kind[Any], key: str, identifiers: Identifiers, present: Present
+        self, kind: Kind[Any], key: str, identifiers: Identifiers, present: Present, outcome: str
     ) -> tuple[bytes | None, str]:
         """What the load of `key` gives, else its last known value; and the outcome that is."""
-        outcome = "miss" if self._redis.state is State.CLOSED else "bypass"
         last_known = self._last_known.get(key) if kind.may_be_stale else None
         flight = self._flight(kind, key, identifiers, present)
         if last_known is not None and self._source_is_away:
@@ -176,7 +182,6 @@ class ReadThrough:
             return await asyncio.shield(flight), outcome
         except SourceUnavailableError:
             if last_known is None:
-                self._observe(kind.family.label, outcome)
                 raise
             return self._stale(key, last_known), "stale"
 
@@ -188,29 +193,17 @@ class ReadThrough:
 
     def _flight(
         self, kind: Kind[Any], key: str, identifiers: Identifiers, present: Present, *, refresh: bool = False
-    ) -> asyncio.Task[bytes | None]:
-        """The one load of `key` that is under way, or a new one. Callers come and go; it flies on."""
-        flight = self._flights.get((key, refresh))
-        if flight is None:
-            flight = asyncio.create_task(self._load(kind, key, identifiers, present))
-            self._flights[key, refresh] = flight
-            self._airborne.add(flight)
-            flight.add_done_callback(lambda done: self._over((key, refresh), done))
-        return flight
-
-    def _over(self, name: tuple[str, bool], flight: asyncio.Task[bytes | None]) -> None:
-        self._airborne.discard(flight)
-        if self._flights.get(name) is flight:
-            del self._flights[name]
-        if not flight.cancelled():
-            flight.exception()  # looked at, also where every caller has gone: asyncio complains otherwise
+    ) -> Flight:
+        return self._flights.join((key, refresh), lambda: self._load(kind, key, identifiers, present))
 
     async def _load(self, kind: Kind[Any], key: str, identifiers: Identifiers, present: Present) -> bytes | None:
         generation = self._generation
         lease = await leases.take(self._redis, key, present)
-        if lease is not None and lease.value is not None and kind.accepted(lease.value, identifiers):
-            self._remember(key, lease.value, generation, self._near_ttl)
-            return lease.value
+        if lease is not None and lease.value is not None:
+            believed = kind.believed(key, lease.value, identifiers)
+            if believed is not None:
+                self._remember(key, believed[0], generation, self._near_ttl)
+                return believed[0]
         content = await self._from_source(kind, identifiers)
         if content is None:
             self._last_known.discard(key)
@@ -218,7 +211,7 @@ class ReadThrough:
             return None
         filled = None if lease is None else await self._fill(kind, key, lease, content)
         if filled is not False:
-            settled = kind.accepted(content, identifiers)
+            settled = kind.settled(kind.parse(content, identifiers))
             self._remember(key, content, generation, self._near_ttl if settled else self._negative_ttl)
         return content
 
@@ -237,7 +230,8 @@ class ReadThrough:
     async def _fill(self, kind: Kind[Any], key: str, lease: Lease, content: bytes) -> bool | None:
         """Store it if the lease stands; False if it does not: an invalidation came in between, the value may be old."""
         jitter = 1 - TTL_JITTER * random.random()  # noqa: S311 jitter is not cryptography
-        filled = await leases.fill(self._redis, key, lease, content, int(kind.ttl_seconds(content) * jitter))
+        ttl_seconds = int(kind.ttl_seconds(content) * jitter)
+        filled = await leases.fill(self._redis, key, lease, kind.to_store(key, content), ttl_seconds)
         if filled is False:
             self.fills_refused += 1
         return filled

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from hashlib import sha1
 from typing import Any, ClassVar
 
 from redis.exceptions import NoScriptError
 
 from cache.breaker import FIRST_COOLDOWN_SECONDS, LONGEST_COOLDOWN_SECONDS, Breaker, State
-from cache.connections import open_pool
-from cache.guard import READS, WRITES, Counters, Guard
+from cache.cluster_nodes import Layout
+from cache.guard import READS, WRITES, Counters
 from cache.keys import lease, leases_under
+from cache.topologies import Server, open_redis
 
 DEFAULT_TIMEOUT_SECONDS = 0.25
 LONGEST_SCAN_SECONDS = 60.0
@@ -49,10 +51,15 @@ class RedisCache:
         first_cooldown: float = FIRST_COOLDOWN_SECONDS,
         longest_cooldown: float = LONGEST_COOLDOWN_SECONDS,
     ) -> None:
-        pool = open_pool(url, timeout=timeout, client_name=client_name)
-        self.address = pool.address
-        self._guard = Guard(pool, timeout=timeout, first_cooldown=first_cooldown, longest_cooldown=longest_cooldown)
-        self._execute = self._guard.execute
+        self._guard, self._servers = open_redis(
+            url,
+            timeout=timeout,
+            client_name=client_name,
+            first_cooldown=first_cooldown,
+            longest_cooldown=longest_cooldown,
+        )
+        self._execute = self._servers.execute
+        self.address = self._servers.address
 
     def __repr__(self) -> str:
         return f"<RedisCache {self.address} {self.state}>"
@@ -70,7 +77,7 @@ class RedisCache:
         """Make the process's one instance. Nothing is connected yet; the first operation does that.
 
         Args:
-            url: `redis://`, `rediss://` or `unix://`.
+            url: Of one server, of sentinels or of a cluster, in one of the forms of `cache/addresses.py`.
             timeout: Seconds that an operation may take, connecting included.
             client_name: What Redis lists the connections as.
             first_cooldown: Seconds from a failure to the first attempt to reconnect.
@@ -135,7 +142,7 @@ class RedisCache:
 
     async def safe_get_many(self, keys: Sequence[str]) -> list[bytes | None]:
         """The values of `keys`, in order, as `safe_get` would give them."""
-        reply = await self._guard.attempt(READS, self._execute, "MGET", *keys) if keys else None
+        reply = await self._guard.attempt(READS, self._servers.get_many, keys) if keys else None
         return reply if isinstance(reply, list) else [None] * len(keys)
 
     async def safe_set(self, key: str, value: bytes | str, ttl_seconds: int) -> bool:
@@ -143,7 +150,7 @@ class RedisCache:
         return bool(await self._guard.attempt(WRITES, self._execute, "SET", key, value, "EX", ttl_seconds))
 
     async def delete(self, *keys: str) -> bool:
-        """Delete `keys`, each together with the lease to fill it, in one step; whether that was done."""
+        """Delete `keys`, each in one step with the lease to fill it; whether that was done."""
         return await self._unlink([name for key in keys for name in (key, lease(key))])
 
     async def delete_under(self, level: str) -> bool:
@@ -151,16 +158,27 @@ class RedisCache:
 
         Each of its commands is within the budget; there are as many as it takes to scan the whole database, twice.
         The leases go first, or a fill under way could store its value in a part that the scan has passed already.
+        In a cluster every primary is scanned; if keys changed hands meanwhile, some may have evaded all scans.
         """
+        before = await self._layout()
         return (
-            await self.delete(level)
+            before is not None
+            and await self.delete(level)
             and await self._delete_beginning(leases_under(level))
             and await self._delete_beginning(f"{level}:")
+            and before == await self._layout()
         )
 
     async def run(self, script: Script, keys: Sequence[str], arguments: Sequence[bytes | str | int]) -> Any:
         """Run a script that may write; its reply, or None if it could not be run."""
         return await self._guard.attempt(WRITES, self._evaluate, script, keys, arguments)
+
+    async def _layout(self) -> Layout | None:
+        """Who has which keys; None if it cannot be had."""
+        if isinstance(self._servers, Server):
+            return ()  # and nobody need be asked
+        layout: Layout | None = await self._guard.attempt(READS, self._servers.layout)
+        return layout
 
     async def _evaluate(self, script: Script, keys: Sequence[str], arguments: Sequence[bytes | str | int]) -> Any:
         try:
@@ -169,15 +187,19 @@ class RedisCache:
             return await self._execute("EVAL", script.body, len(keys), *keys, *arguments)
 
     async def _delete_beginning(self, beginning: str) -> bool:
-        """Delete all keys that begin so, found with SCAN, which never blocks the server as KEYS does."""
+        """Delete all keys that begin so, at every server that has some."""
         pattern = _GLOB_CHARACTERS.sub(r"\\\g<0>", beginning) + "*"
+        return all(await asyncio.gather(*(self._delete_like(pattern, at) for at in self._servers.primaries())))
+
+    async def _delete_like(self, pattern: str, execute: Callable[..., Coroutine[Any, Any, Any]]) -> bool:
+        """Delete one server's keys of a pattern, found with SCAN, which never blocks the server as KEYS does."""
         cursor, give_up_at = 0, time.monotonic() + LONGEST_SCAN_SECONDS
         while time.monotonic() < give_up_at:
             command = ("SCAN", cursor, "MATCH", pattern, "COUNT", SCAN_COUNT)
-            reply = await self._guard.attempt(READS, self._execute, *command)
+            reply = await self._guard.attempt(READS, execute, *command)
             if reply is None or not await self._unlink(reply[1]):
                 return False
-            cursor = reply[0]
+            cursor = int(reply[0])
             if cursor == 0:
                 return True
         return False
@@ -185,6 +207,6 @@ class RedisCache:
     async def _unlink(self, names: Sequence[str | bytes]) -> bool:
         for start in range(0, len(names), DELETE_BATCH):
             batch = names[start : start + DELETE_BATCH]
-            if await self._guard.attempt(WRITES, self._execute, "UNLINK", *batch) is None:
+            if await self._guard.attempt(WRITES, self._servers.unlink, batch) is None:
                 return False
         return True

@@ -2,11 +2,22 @@
 
 A sealed value is `sealed:<id of the sealing key>:` followed by base64(iv 12 bytes | ciphertext | tag 16 bytes). The
 Redis key is the associated data, so that a value that was copied to another key does not open there.
+
+What does not open is a miss, and is replaced by whoever read it: a fleet whose workers do not have the same keys at the
+same moment is slower for it, and never wrong. While keys are being rolled out,
+
+- a worker without the key of a value reads MongoDB and stores its own: in plain if it has no key at all. Those that
+  have the key read that as well, so that each refill is replaced once at most;
+- what was stored in plain stays so until its TTL is up: an hour after the last worker was given a key, Redis holds no
+  secret in plain any more (invalidate the organisations to have it at once);
+- a new key costs nothing if the fleet is given it behind the old one first, and in front of it afterwards. The old one
+  can go when an hour, the TTL of what it sealed, has passed.
 """
 
 from __future__ import annotations
 
 import binascii
+import logging
 import os
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
@@ -16,6 +27,8 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+logger = logging.getLogger(__name__)
 
 PREFIX = b"sealed:"
 """No value of the platform begins so: documents begin with a brace, and secrets hold no colon."""
@@ -33,11 +46,14 @@ class Sealer:
 
     Args:
         secrets: The keys, newest first, as text of any length; none: nothing is sealed, and nothing sealed opens.
+
+    The first value that does not open is logged, once for each of the two reasons there are; not what it holds.
     """
 
     def __init__(self, secrets: Sequence[str] = ()) -> None:
         self._ciphers = {_key_id(secret): AESGCM(_derived(secret)) for secret in secrets}
         self._newest = next(iter(self._ciphers), None)
+        self._logged: set[str] = set()
 
     def __repr__(self) -> str:
         return f"<Sealer with {len(self._ciphers)} keys>"
@@ -63,7 +79,14 @@ class Sealer:
         """
         if not stored.startswith(PREFIX):
             return stored
-        key_id, _, encoded = stored.removeprefix(PREFIX).partition(b":")
+        try:
+            return self._opened(redis_key, stored)
+        except SealError as error:
+            self._log_once(redis_key, str(error))
+            raise
+
+    def _opened(self, redis_key: str, sealed: bytes) -> bytes:
+        key_id, _, encoded = sealed.removeprefix(PREFIX).partition(b":")
         cipher = self._ciphers.get(key_id)
         if cipher is None:
             raise SealError("it is sealed under a key that is not among CACHE_SECRET_KEY's")
@@ -72,6 +95,11 @@ class Sealer:
             return cipher.decrypt(content[:IV_BYTES], content[IV_BYTES:], redis_key.encode())
         except (InvalidTag, binascii.Error, ValueError):
             raise SealError("it was altered, or sealed for another key of Redis") from None
+
+    def _log_once(self, redis_key: str, reason: str) -> None:
+        if reason not in self._logged:
+            self._logged.add(reason)
+            logger.warning("%s in Redis does not open (%s); such values are read from MongoDB", redis_key, reason)
 
 
 def _derived(secret: str) -> bytes:

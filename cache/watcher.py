@@ -208,7 +208,7 @@ class Watcher:
                 "waiting", logging.INFO, "watching MongoDB no longer: the lock of term %d is lost", self._lock.term
             )
         elif change_stream.is_unsupported(error):
-            text = "MongoDB offers no change streams (%s; a replica set does): what is cached lives until its TTL ends"
+            text = "MongoDB has no change streams (%s): what is cached lives until its TTL ends; a replica set has them"
             self._say("unsupported", logging.WARNING, text, change_stream.named(error))
             return UNSUPPORTED_PAUSE_SECONDS
         else:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from typing import Any
 
 import typer
-from pymongo.errors import PyMongoError
 
 from cache import keys
 from cache.catalog import Catalog
@@ -16,10 +15,12 @@ from cache.documents import UnsupportedDocumentError
 from cache.invalidation import Invalidator
 from cache.keys import InvalidIdentifierError
 from cache.redis_cache import RedisCache
-from cache.source import MongoSource, SourceUnavailableError
-from workers.command_settings import WRONG_USAGE
+from cache.source import SourceUnavailableError
+from workers.clients import open_catalog, open_redis, open_source
+from workers.command_settings import WRONG_USAGE, settings_used
 from workers.settings import Settings
 
+CLIENT_NAME = "datanadhi-worker-cache-command"
 DONE = 0
 NOT_DONE = 1
 
@@ -32,7 +33,12 @@ async def invalidate(settings: Settings, level: str, identifiers: tuple[str, ...
         level: `organisation`, `project`, `pipeline`, `workflow`, `target` or `connector`.
         identifiers: Which, from the organisation down.
     """
-    async with _opened_redis(settings) as redis:
+    with settings_used():
+        return await _invalidated(settings, level, identifiers)
+
+
+async def _invalidated(settings: Settings, level: str, identifiers: tuple[str, ...]) -> int:
+    async with open_redis(settings, client_name=CLIENT_NAME) as redis:
         invalidator = Invalidator(redis)
         levels: dict[str, Callable[..., Awaitable[bool]]] = {
             "organisation": invalidator.organisation,
@@ -62,8 +68,10 @@ async def warm_pipeline(settings: Settings, organisation_id: str, project_id: st
     """Read a pipeline and all that running it takes, so that Redis has it; the exit code. No value is printed."""
     ids = (organisation_id, project_id, pipeline_id)
     async with AsyncExitStack() as opened:
-        redis = await opened.enter_async_context(_opened_redis(settings))
-        catalog = await opened.enter_async_context(_opened_catalog(settings, redis))
+        opened.enter_context(settings_used())
+        redis = await opened.enter_async_context(open_redis(settings, client_name=CLIENT_NAME))
+        source = await opened.enter_async_context(open_source(settings))
+        catalog = await opened.enter_async_context(open_catalog(settings, redis, source, near_ttl=0))
         try:
             warming = Warming(catalog, *ids)
             await warming.run()
@@ -154,38 +162,6 @@ def _named_by(documents: Any, field: str) -> list[str]:
     """What documents name in a field, each once, in order."""
     named = (document.get(field) for document in documents if isinstance(document, dict))
     return list(dict.fromkeys(name for name in named if isinstance(name, str)))
-
-
-@asynccontextmanager
-async def _opened_redis(settings: Settings) -> AsyncIterator[RedisCache]:
-    try:
-        redis = RedisCache.configure(
-            settings.redis_url.get_secret_value(),
-            timeout=settings.cache_timeout_ms / 1000,
-            client_name="datanadhi-worker-cache-command",
-        )
-    except ValueError as error:  # of `open_pool`; it does not show the address
-        typer.echo(f"REDIS_URL: {error}", err=True)
-        raise typer.Exit(WRONG_USAGE) from None
-    try:
-        yield redis
-    finally:
-        await RedisCache.reset()
-
-
-@asynccontextmanager
-async def _opened_catalog(settings: Settings, redis: RedisCache) -> AsyncIterator[Catalog]:
-    try:
-        source = MongoSource.connect(settings.mongo_url.get_secret_value(), settings.database)
-    except PyMongoError:  # its words may quote the address
-        typer.echo("MONGO_URL: the address of MongoDB cannot be understood", err=True)
-        raise typer.Exit(WRONG_USAGE) from None
-    catalog = Catalog(redis, source, sec_db=settings.sec_db.get_secret_value(), near_ttl=0)
-    try:
-        yield catalog
-    finally:
-        await catalog.aclose()
-        await source.aclose()
 
 
 def _away(redis: RedisCache) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from workers import cache_command
-from workers.command_settings import read_settings
+from workers.stopping import StopSignals
 
 app = typer.Typer(
     help="Temporal worker that runs log records through pipelines and delivers them.",
@@ -25,12 +25,15 @@ app.add_typer(cache_command.app, name="cache")
 @app.command()
 def run() -> None:
     """Run a worker with the settings of the environment (and of a .env file), until SIGTERM or SIGINT."""
-    from workers.logs import configure_logging  # noqa: PLC0415 - --help answers before the clients are imported
-    from workers.process import run_worker  # noqa: PLC0415 - as above
+    with StopSignals().noted() as signals:
+        from workers.command_settings import read_settings, settings_used  # noqa: PLC0415 - signals are noted by then
+        from workers.logs import configure_logging  # noqa: PLC0415 - as above
+        from workers.process import run_worker  # noqa: PLC0415 - as above
 
-    settings = read_settings()
-    configure_logging(settings.log_level)
-    asyncio.run(run_worker(settings))
+        settings = read_settings()
+        configure_logging(settings.log_level)
+        with settings_used():
+            asyncio.run(run_worker(settings, signals))
 
 
 @app.command()
@@ -44,7 +47,7 @@ def demo(
     ] = None,
 ) -> None:
     """Send records through an embedded stack of real servers and account for every one of them."""
-    from workers.demo.command import DemoOptions, run_demo  # noqa: PLC0415 - as above
+    from workers.demo.command import DemoOptions, run_demo  # noqa: PLC0415 - for this command alone
 
     raise typer.Exit(asyncio.run(run_demo(DemoOptions(file=file, batch_size=batch_size))))
 

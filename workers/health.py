@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
+from workers.settings import UnusableSettingError
+
 CHECK_TIMEOUT_SECONDS = 2.0
 
 Check = Callable[[], Awaitable[bool]]
@@ -33,12 +35,14 @@ def _readyz(check: Check) -> Callable[[web.Request], Awaitable[web.Response]]:
 async def serve_health(address: str, check: Check) -> AsyncIterator[None]:
     """Serve the endpoints on `host:port` for the length of a `with` block; nowhere if the address is empty.
 
+    Without a host it is every interface.
+
     Args:
         address: Where to listen.
         check: Whether the worker takes work; one that takes longer than 2 s counts as no.
 
     Raises:
-        OSError: The address cannot be listened on.
+        UnusableSettingError: The address cannot be listened on.
     """
     if not address:
         yield
@@ -47,9 +51,12 @@ async def serve_health(address: str, check: Check) -> AsyncIterator[None]:
     application.add_routes([web.get("/livez", _livez), web.get("/readyz", _readyz(check))])
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
+    host, _, port = address.rpartition(":")
     try:
-        host, _, port = address.rpartition(":")
-        await web.TCPSite(runner, host.strip("[]") or None, int(port)).start()
+        try:
+            await web.TCPSite(runner, host.strip("[]") or None, int(port)).start()
+        except OSError as error:
+            raise UnusableSettingError(f"HEALTH_ADDRESS: {address} cannot be listened on ({error.strerror})") from None
         yield
     finally:
         await runner.cleanup()

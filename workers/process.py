@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 from temporalio.client import Client
-from temporalio.runtime import Runtime
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
-from tenacity import RetryCallState, retry, retry_if_exception_type, wait_exponential_jitter
 
 from activities.boundary import ErrorBoundary
-from activities.data_converter import DATA_CONVERTER
 from activities.delivery import Deliverer
 from activities.destinations.base import DestinationContext, open_context
 from activities.destinations.registry import create_destinations
+from activities.errors import InvalidConfigurationError
 from activities.failure_store import FailureStore
 from activities.failures import FailureLogger
 from activities.lookups import Lookups
@@ -27,16 +24,18 @@ from activities.processing import RecordProcessor
 from cache.catalog import Catalog
 from cache.redis_cache import RedisCache
 from cache.source import MongoSource
+from workers.cache_metrics import CacheMetrics
+from workers.clients import open_catalog, open_redis, open_source, warn_of_open_credentials, watching
+from workers.connecting import connect
 from workers.health import serve_health
 from workers.logs import LogContext
-from workers.settings import Settings
+from workers.settings import Settings, UnusableSettingError
+from workers.stopping import StopSignals
 from workers.telemetry import create_runtime
 from workflows import policies
 from workflows.main import MainWorkflow
 
 logger = logging.getLogger(__name__)
-
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 @dataclass(slots=True)
@@ -56,17 +55,26 @@ class WorkerProcess:
     async def run(self) -> None:
         """Run until `stop` is set.
 
+        What can be found wrong without a server is found before Temporal is connected to.
+
         Raises:
-            OSError: A health address cannot be listened on.
-            RuntimeError: The metrics address cannot be listened on, or polling failed for good.
+            UnusableSettingError: A setting is of no use: an address that cannot be listened on, a bucket without a
+                name, a namespace that Temporal does not have, ...
+            RuntimeError: Polling failed for good.
         """
-        runtime = create_runtime(self.settings.metrics_address)
-        async with serve_health(self.settings.health_address, self.is_ready):
-            connecting = asyncio.create_task(self._connect(runtime))
-            if not await _first(connecting, self.stop):
-                return
-            self._client = await connecting
-            async with open_dependencies(self.settings, WorkerMetrics(runtime.metric_meter)) as dependencies:
+        connection = self.settings.temporal_connection()
+        runtime = await create_runtime(self.settings.metrics_address)
+        metrics = WorkerMetrics(runtime.metric_meter)
+        async with AsyncExitStack() as stack:
+            dependencies = await stack.enter_async_context(open_dependencies(self.settings, metrics))
+            await stack.enter_async_context(serve_health(self.settings.health_address, self.is_ready))
+            warn_of_open_credentials(self.settings)
+            redis, catalog = dependencies.redis, dependencies.catalog
+            watcher = await stack.enter_async_context(watching(self.settings, redis, catalog))
+            sampled = CacheMetrics(runtime.metric_meter, redis, dependencies.source, catalog, watcher)
+            await stack.enter_async_context(sampled.running())
+            self._client = await connect(connection, runtime, self.stop)
+            if self._client is not None:
                 await self._poll(create_workers(self.settings, self._client, dependencies))
 
     async def is_ready(self) -> bool:
@@ -77,18 +85,6 @@ class WorkerProcess:
             return await self._client.service_client.check_health()
         except RuntimeError:  # what the SDK raises for any failed call
             return False
-
-    async def _connect(self, runtime: Runtime) -> Client:
-        """Connect to Temporal, however long it takes to come up."""
-        connect = retry(
-            retry=retry_if_exception_type(RuntimeError),
-            wait=wait_exponential_jitter(initial=0.2, max=5),
-            before_sleep=_log_first_attempt,
-        )(Client.connect)
-        client: Client = await connect(
-            **self.settings.temporal_connection(), data_converter=DATA_CONVERTER, runtime=runtime
-        )
-        return client
 
     async def _poll(self, workers: Sequence[Worker]) -> None:
         async with AsyncExitStack() as stack:
@@ -111,27 +107,12 @@ async def _drain(workers: Sequence[Worker], running: Sequence[asyncio.Task[None]
     logger.info("Worker has stopped")
 
 
-async def _first(task: asyncio.Task[Client], stop: asyncio.Event) -> bool:
-    """Whether the task ended before the event was set; otherwise the task is cancelled."""
-    stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait([task, stopping], return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
-    if not task.done():
-        task.cancel()
-        await asyncio.wait([task])
-        return False
-    return True
-
-
-def _log_first_attempt(state: RetryCallState) -> None:
-    if state.attempt_number == 1:
-        logger.warning("Temporal cannot be reached; connecting goes on in the background")
-
-
 @dataclass(frozen=True, slots=True)
 class Dependencies:
-    """The clients that activities are given."""
+    """The clients that activities are given, and those that they are made of."""
 
+    redis: RedisCache
+    source: MongoSource
     catalog: Catalog
     destinations: DestinationContext
     failure_store: FailureStore
@@ -140,25 +121,33 @@ class Dependencies:
 
 @asynccontextmanager
 async def open_dependencies(settings: Settings, metrics: WorkerMetrics) -> AsyncIterator[Dependencies]:
-    """Make every client once, and close them in the reverse order. None of them needs its server to be up."""
+    """Make every client once, and close them in the reverse order. None of them needs its server to be up.
+
+    Raises:
+        UnusableSettingError: An address cannot be understood, or a folder cannot be used.
+    """
     async with AsyncExitStack() as stack:
-        redis = RedisCache.configure(settings.redis_url.get_secret_value(), timeout=settings.cache_timeout_ms / 1000)
-        stack.push_async_callback(RedisCache.reset)
-        source = MongoSource.connect(settings.mongo_url.get_secret_value(), settings.database)
-        stack.push_async_callback(source.aclose)
-        catalog = Catalog(
-            redis,
-            source,
-            sec_db=settings.sec_db.get_secret_value(),
-            sec_global=settings.sec_global.get_secret_value(),
-            nonce_value=settings.nonce_value.get_secret_value(),
-            near_ttl=settings.cache_near_ttl_ms / 1000,
-            observe=metrics.cache_read,
+        redis = await stack.enter_async_context(open_redis(settings))
+        source = await stack.enter_async_context(open_source(settings))
+        catalog = await stack.enter_async_context(
+            open_catalog(
+                settings,
+                redis,
+                source,
+                near_ttl=settings.cache_near_ttl_ms / 1000,
+                observe=metrics.cache_read,
+                observe_seconds=metrics.cache_read_seconds,
+            )
         )
-        stack.push_async_callback(catalog.aclose)
         destinations = await stack.enter_async_context(open_context(slack_api_url=settings.slack_api_url))
-        store = FailureStore.open(**settings.failure_store_options())
-        yield Dependencies(catalog, destinations, store, metrics)
+        yield Dependencies(redis, source, catalog, destinations, _open_failure_store(settings), metrics)
+
+
+def _open_failure_store(settings: Settings) -> FailureStore:
+    try:
+        return FailureStore.open(**settings.failure_store_options())
+    except InvalidConfigurationError as error:  # our own words, without the address
+        raise UnusableSettingError(f"FAILURE_STORE_URL or MINIO_*: {error}") from None
 
 
 def create_workers(settings: Settings, client: Client, dependencies: Dependencies) -> list[Worker]:
@@ -208,10 +197,20 @@ def _destination_worker(settings: Settings, client: Client, dependencies: Depend
     )
 
 
-async def run_worker(settings: Settings) -> None:
-    """Run a worker process until SIGTERM or SIGINT."""
+async def run_worker(settings: Settings, signals: StopSignals) -> None:
+    """Run a worker process until SIGTERM or SIGINT.
+
+    Args:
+        settings: What it runs with.
+        signals: What has been noted of them so far; nothing is started where that is one.
+
+    Raises:
+        UnusableSettingError: As of `WorkerProcess.run`.
+        RuntimeError: As of `WorkerProcess.run`.
+    """
+    if signals.told:
+        return
     process = WorkerProcess(settings)
     loop = asyncio.get_running_loop()
-    for number in STOP_SIGNALS:
-        loop.add_signal_handler(number, process.stop.set)
-    await process.run()
+    with signals.calling(lambda: loop.call_soon_threadsafe(process.stop.set)):
+        await process.run()

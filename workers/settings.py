@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -17,13 +19,30 @@ ENVIRONMENT_FILE = ".env"
 DEFAULT_DATABASE = "datanadhi"
 DEFAULT_TEMPORAL_HOST = "127.0.0.1:7233"
 HIGHEST_PORT = 65535
+_HOST_AND_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]*):(?P<port>[0-9]{1,5})")
 SCHEMES: dict[str, tuple[str, ...]] = {
     "mongo_url": ("mongodb://", "mongodb+srv://"),
-    "redis_url": ("redis://", "rediss://", "unix://"),
+    "redis_url": (
+        *("redis://", "rediss://", "unix://"),
+        *("redis+cluster://", "rediss+cluster://", "redis+sentinel://", "rediss+sentinel://"),
+    ),
     "failure_store_url": ("file:///", "s3://", "memory:///"),
     "slack_api_url": ("http://", "https://"),
 }
 """What each address may start with."""
+
+TEMPORAL_FILE_VARIABLES = frozenset({"TEMPORAL_CONFIG_FILE", "TEMPORAL_PROFILE"})
+"""What asks for Temporal's configuration file."""
+
+
+class UnusableSettingError(Exception):
+    """A setting that cannot be used. The message names its variable and shows no secret: it is printed as it is."""
+
+
+def is_host_and_port(value: str, *, host_needed: bool = True) -> bool:
+    """Whether an address is `host:port`: a name, an IPv4 address or an IPv6 address in brackets, and no scheme."""
+    found = _HOST_AND_PORT.fullmatch(value)
+    return found is not None and 0 < int(found["port"]) <= HIGHEST_PORT and (found["host"] != "" or not host_needed)
 
 
 class Role(StrEnum):
@@ -73,7 +92,8 @@ class Settings(BaseSettings):
     )
     mongo_database: str = Field("", description="Database; where empty, the one in MONGO_URL, else datanadhi")
     redis_url: SecretStr = Field(
-        SecretStr("redis://127.0.0.1:6379/0"), description="Redis, the cache: redis://, rediss:// or unix://"
+        SecretStr("redis://127.0.0.1:6379/0"),
+        description="Redis, the cache: redis://, rediss:// (TLS), unix://, redis+cluster://, redis+sentinel://",
     )
     sec_db: SecretStr = Field(
         min_length=1, description="Secret under which credentials and secrets are encrypted in MongoDB; required"
@@ -98,6 +118,16 @@ class Settings(BaseSettings):
     slack_api_url: str = Field("https://slack.com/api/", description="Base address of Slack's Web API")
     cache_timeout_ms: int = Field(250, ge=1, le=60_000, description="Longest a cache operation may take")
     cache_near_ttl_ms: int = Field(2000, ge=0, le=600_000, description="How long a process remembers by itself; 0: off")
+    cache_stale_max_s: int = Field(
+        3600, ge=0, le=86_400, description="How long the last known value may serve while MongoDB is away"
+    )
+    cache_secret_key: SecretStr = Field(
+        SecretStr(""),
+        description="Seals credentials and secrets in Redis; several keys are separated by commas, the newest first",
+    )
+    cache_watch: bool = Field(
+        default=True, description="Whether to watch MongoDB's change streams and delete from Redis what changed"
+    )
     health_address: str = Field("", description="host:port of /livez and /readyz; empty: off")
     metrics_address: str = Field("", description="host:port of the Prometheus endpoint; empty: off")
     log_level: LogLevel = Field(LogLevel.INFO, description="Least level that is logged")
@@ -111,12 +141,19 @@ class Settings(BaseSettings):
             raise ValueError(f"must start with {' or '.join(schemes)}")
         return value
 
-    @field_validator("health_address", "metrics_address")
+    @field_validator("health_address", "metrics_address", "temporal_host")
     @classmethod
-    def _host_and_port(cls, value: str) -> str:
-        _, separator, port = value.rpartition(":")
-        if value and not (separator and port.isdecimal() and 0 < int(port) <= HIGHEST_PORT):
+    def _host_and_port(cls, value: str, field: ValidationInfo) -> str:
+        # To listen on :port is to listen everywhere; to connect takes a host.
+        if value and not is_host_and_port(value, host_needed=field.field_name == "temporal_host"):
             raise ValueError("must be host:port")
+        return value
+
+    @field_validator("cache_secret_key")
+    @classmethod
+    def _no_empty_key(cls, value: SecretStr) -> SecretStr:
+        if value.get_secret_value() and not all(_keys_in(value)):
+            raise ValueError("must be keys separated by commas, none of them empty")
         return value
 
     @field_validator("worker_type", mode="before")
@@ -136,11 +173,24 @@ class Settings(BaseSettings):
         in_url = unquote(urlsplit(self.mongo_url.get_secret_value()).path.lstrip("/"))
         return self.mongo_database or in_url or DEFAULT_DATABASE
 
+    @property
+    def cache_secret_keys(self) -> tuple[str, ...]:
+        """The keys in CACHE_SECRET_KEY, newest first; none where it is empty."""
+        return _keys_in(self.cache_secret_key) if self.cache_secret_key else ()
+
     def temporal_connection(self) -> ClientConnectConfig:
-        """How to reach Temporal: its own TEMPORAL_* variables and profiles, else TEMPORAL_HOST."""
-        dotenv = {name: value for name, value in dotenv_values(ENVIRONMENT_FILE).items() if value is not None}
-        config = ClientConfig.load_client_connect_config(override_env_vars={**dotenv, **os.environ})
+        """How to reach Temporal: its own TEMPORAL_* variables and the profile they name, else TEMPORAL_HOST.
+
+        Raises:
+            UnusableSettingError: They cannot be understood, or a file that they name cannot be read.
+        """
+        variables = {**_not_empty(dotenv_values(ENVIRONMENT_FILE)), **_not_empty(os.environ)}
+        if variables.get("TEMPORAL_TLS", "true").lower() not in {"true", "false", "1", "0"}:
+            raise UnusableSettingError("TEMPORAL_TLS: must be true or false")
+        config = _connect_config(variables)
         config.setdefault("target_host", self.temporal_host or DEFAULT_TEMPORAL_HOST)
+        if not is_host_and_port(config["target_host"]):
+            raise UnusableSettingError("TEMPORAL_ADDRESS: must be host:port, here or in the profile")
         return config
 
     def failure_store_options(self) -> dict[str, Any]:
@@ -155,3 +205,23 @@ class Settings(BaseSettings):
             "secret_key": self.minio_secret_key.get_secret_value(),
             "secure": self.minio_secure,
         }
+
+
+def _keys_in(value: SecretStr) -> tuple[str, ...]:
+    return tuple(key.strip() for key in value.get_secret_value().split(","))
+
+
+def _not_empty(variables: Mapping[str, str | None]) -> dict[str, str]:
+    return {name: value for name, value in variables.items() if value}
+
+
+def _connect_config(variables: Mapping[str, str]) -> ClientConnectConfig:
+    # A file in the home folder is there for its owner's own commands: for a worker it is used if asked for.
+    asked_for = not TEMPORAL_FILE_VARIABLES.isdisjoint(variables)
+    try:
+        return ClientConfig.load_client_connect_config(override_env_vars=variables, disable_file=not asked_for)
+    except OSError as error:  # not its path: a certificate itself may have been put there
+        raise UnusableSettingError(f"TEMPORAL_TLS_*: a file cannot be read ({error.strerror})") from None
+    except RuntimeError:  # what the SDK raises; its words quote lines of the file, an API key perhaps
+        names = " or ".join(sorted(TEMPORAL_FILE_VARIABLES & variables.keys())) or "TEMPORAL_*"
+        raise UnusableSettingError(f"{names}: Temporal's configuration cannot be used") from None

@@ -1,129 +1,20 @@
-"""The worker as its operators run it: `datanadhi-worker run` as a process of its own, beside real servers."""
+"""The worker process: what it does when it starts, runs, is told to stop, is killed, and when its servers fail it."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import aiohttp
 import pytest
 from temporalio.client import Client
 
-from tests.harness import Platform, process, start
-from workers.embedded.receiver import Answer, ReceivedRequest, Receiver
-from workers.embedded.servers import Server, free_port, running, start_temporal, start_valkey
-
-SLACK_TOKEN = "xoxb-held-out"
-ERROR = {"level": "ERROR", "message": "payment declined", "attempt": 3}
-
-
-@dataclass
-class WorkerCommand:
-    """A running `datanadhi-worker run`."""
-
-    process: asyncio.subprocess.Process
-    health: str
-    metrics: str
-    log_path: Path
-
-    def logs(self) -> list[dict[str, Any]]:
-        """Its log lines, each of which must be JSON."""
-        return [json.loads(line) for line in self.log_path.read_text().splitlines()]
-
-    async def status(self, path: str) -> int:
-        """What a health endpoint answers; 0 while nobody listens."""
-        try:
-            async with aiohttp.ClientSession() as session, session.get(f"http://{self.health}{path}") as response:
-                return response.status
-        except aiohttp.ClientConnectionError:
-            return 0
-
-    async def until(self, path: str, status: int) -> None:
-        """Wait for a health endpoint to answer so."""
-        while await self.status(path) != status:
-            assert self.process.returncode is None, self.log_path.read_text()
-            await asyncio.sleep(0.02)  # a process tells its readiness to those who ask
-
-    async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Tell it to stop; its exit code."""
-        self.process.send_signal(number)
-        return await self.process.wait()
-
-
-@dataclass
-class Surroundings:
-    """What a worker runs beside."""
-
-    stored: Platform
-    valkey: Server
-    receiver: Receiver
-    folder: Path
-    temporal_address: str
-    environment: dict[str, str] = field(default_factory=dict)
-
-    @asynccontextmanager
-    async def worker(self, *, ready: bool = True, **changes: str) -> AsyncIterator[WorkerCommand]:
-        """Start a worker with this environment, changed as told."""
-        health, metrics = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
-        log_path = self.folder / f"worker-{health.rpartition(':')[2]}.log"
-        environment = {
-            "PATH": os.environ["PATH"],
-            "MONGO_URL": self.stored.url,
-            "MONGO_DATABASE": self.stored.database,
-            "REDIS_URL": f"redis://{self.valkey.address}/0",
-            "SEC_DB": self.stored.data["env"]["SEC_DB"],
-            "TEMPORAL_HOST": self.temporal_address,
-            "SLACK_API_URL": self.receiver.slack_api_url,
-            "FAILURE_STORE_URL": (self.folder / "failures").as_uri(),
-            "HEALTH_ADDRESS": health,
-            "METRICS_ADDRESS": metrics,
-            **changes,
-        }
-        with log_path.open("wb") as log:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "workers", "run"), env=environment, stdout=log, stderr=log, cwd=self.folder
-            )
-        command = WorkerCommand(process, health, metrics, log_path)
-        try:
-            if ready:
-                await command.until("/readyz", 200)
-            yield command
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-
-
-@pytest.fixture
-async def temporal_server(tmp_path: Path) -> AsyncIterator[Server]:
-    """Temporal's development server."""
-    async with running(start_temporal(tmp_path / "temporal")) as server:
-        yield server
-
-
-@pytest.fixture
-async def client(temporal_server: Server) -> Client:
-    """A client as the API server has one: with the SDK's own data converter."""
-    return await Client.connect(temporal_server.address)
-
-
-@pytest.fixture
-async def surroundings(
-    platform: dict[str, Any], mongo_url: str, database_name: str, temporal_server: Server, tmp_path: Path
-) -> AsyncIterator[Surroundings]:
-    """The platform's documents in MongoDB, Valkey and a receiver."""
-    stored = Platform(platform, mongo_url, database_name)
-    await stored.store()
-    async with running(start_valkey(tmp_path / "valkey")) as valkey, Receiver(slack_token=SLACK_TOKEN) as receiver:
-        yield Surroundings(stored, valkey, receiver, tmp_path, temporal_server.address)
+from tests.harness import process, start
+from tests.worker_command import ERROR, Surroundings, failing_start
+from workers.embedded.receiver import Answer, ReceivedRequest
+from workers.embedded.servers import Server, free_port, running, start_valkey
 
 
 async def test_a_worker_delivers_what_the_api_server_starts_and_exits_0_on_sigterm(
@@ -145,10 +36,9 @@ async def test_one_prometheus_endpoint_serves_temporals_metrics_and_ours(
 ) -> None:
     async with surroundings.worker() as worker:
         await process(client, surroundings.stored.message(log_data=ERROR))
-        async with aiohttp.ClientSession() as session, session.get(f"http://{worker.metrics}/metrics") as response:
-            metrics = await response.text()
-    assert any(line.startswith("temporal_") for line in metrics.splitlines())
-    samples = [line for line in metrics.splitlines() if line.startswith("datanadhi_")]
+        metrics = await worker.samples()
+    assert any(line.startswith("temporal_") for line in metrics)
+    samples = [line for line in metrics if line.startswith("datanadhi_")]
     assert any(line.startswith("datanadhi_records") and line.endswith(" 1") for line in samples)
     assert any('destination="slack"' in line and 'outcome="delivered"' in line for line in samples)
     assert any('family="pipeline"' in line and 'outcome="miss"' in line for line in samples)
@@ -202,17 +92,85 @@ async def test_temporals_own_address_variable_is_preferred(surroundings: Surroun
 
 @pytest.mark.parametrize(
     ("variable", "value"),
-    [("CACHE_TIMEOUT_MS", "soon"), ("WORKER_TYPE", "boss"), ("FAILURE_STORE_URL", "gopher://user:hunter2@x/")],
+    [
+        ("CACHE_TIMEOUT_MS", "soon"),
+        ("WORKER_TYPE", "boss"),
+        ("FAILURE_STORE_URL", "gopher://user:hunter2@x/"),
+        ("FAILURE_STORE_URL", "s3://"),
+        ("MONGO_URL", "mongodb://user:hunter2@127.0.0.1:99999"),
+        ("MONGO_URL", "mongodb://user:hun/ter2@127.0.0.1"),
+        ("REDIS_URL", "redis://user:hunter2@127.0.0.1:six"),
+        ("METRICS_ADDRESS", "9464"),
+        ("METRICS_ADDRESS", "198.51.100.7:9464"),
+        ("METRICS_ADDRESS", "no-such-host.invalid:9464"),
+        ("HEALTH_ADDRESS", "198.51.100.7:8080"),
+        ("TEMPORAL_HOST", "127.0.0.1"),
+        ("TEMPORAL_HOST", "http://127.0.0.1:7233"),
+        ("TEMPORAL_TLS", "maybe"),
+        ("CACHE_SECRET_KEY", "hunter2,"),
+    ],
 )
-async def test_bad_settings_are_named_without_their_values(
-    surroundings: Surroundings, variable: str, value: str
-) -> None:
-    async with surroundings.worker(ready=False, **{variable: value}) as worker:
-        assert await worker.process.wait() == 2
-    output = worker.log_path.read_text()
+async def test_bad_settings_are_told_in_a_line_without_their_values(variable: str, value: str, tmp_path: Path) -> None:
+    """Before Temporal is connected to, which is not up here."""
+    code, output = await failing_start(tmp_path, **{variable: value})
+    assert code == 2, output
     assert variable in output
-    assert "hunter2" not in output
-    assert "Traceback" not in output
+    assert len(output.splitlines()) == 1, output
+    assert "hun" not in output
+
+
+async def test_a_namespace_that_temporal_does_not_have_is_told_in_a_line(
+    temporal_server: Server, tmp_path: Path
+) -> None:
+    code, output = await failing_start(tmp_path, TEMPORAL_HOST=temporal_server.address, TEMPORAL_NAMESPACE="elsewhere")
+    assert code == 2, output
+    [line] = output.splitlines()
+    assert line.startswith("TEMPORAL_NAMESPACE: ")
+    assert "elsewhere" in line
+
+
+async def test_addresses_may_be_names_and_every_interface(surroundings: Surroundings) -> None:
+    health, metrics = free_port(), free_port()
+    changes = {"HEALTH_ADDRESS": f"localhost:{health}", "METRICS_ADDRESS": f"localhost:{metrics}"}
+    async with surroundings.worker(ready=False, **changes) as worker:
+        worker.health, worker.metrics = f"localhost:{health}", f"localhost:{metrics}"
+        await worker.until("/readyz", 200)
+        assert await worker.samples()
+    changes = {"HEALTH_ADDRESS": f":{health}", "METRICS_ADDRESS": f":{metrics}"}
+    async with surroundings.worker(ready=False, **changes) as worker:
+        worker.health, worker.metrics = f"127.0.0.1:{health}", f"127.0.0.1:{metrics}"
+        await worker.until("/readyz", 200)
+        assert await worker.samples()
+
+
+SIGNALLED_AMID_IMPORTS = """
+import importlib.abc, os, signal, sys
+
+class Telling(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == sys.argv[2]:
+            os.kill(os.getpid(), getattr(signal, sys.argv[3]))
+            print("told", flush=True)
+
+sys.meta_path.insert(0, Telling())
+from workers.cli import app
+app(["run"])
+"""
+
+
+@pytest.mark.parametrize("name", ["workers.settings", "temporalio.client", "pymongo", "workers.process"])
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGINT"])
+async def test_a_worker_told_to_stop_before_it_has_begun_exits_0(name: str, number: str, tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", SIGNALLED_AMID_IMPORTS, "run", name, number),
+        env={"PATH": os.environ["PATH"], "SEC_DB": "secret", "PYTHONPATH": str(Path(__file__).parents[2])},
+        cwd=tmp_path,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(60):
+        output, errors = await process.communicate()
+    assert (process.returncode, output, errors) == (0, b"told\n", b"")
 
 
 async def test_redis_may_be_restarted_and_frozen_under_running_messages(

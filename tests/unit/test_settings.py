@@ -27,9 +27,6 @@ def _almost_empty_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     """No variable of the machine and no .env file of the clone reaches a test; what must be set is."""
     for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
-    for name in ("TEMPORAL_ADDRESS", "TEMPORAL_NAMESPACE", "TEMPORAL_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("TEMPORAL_CONFIG_FILE", str(tmp_path / "none.toml"))
     monkeypatch.setenv("SEC_DB", "secret")
     monkeypatch.chdir(tmp_path)
 
@@ -162,27 +159,58 @@ def test_settings_do_not_change() -> None:
         settings.task_queue = "other"
 
 
+@pytest.mark.parametrize("address", ["localhost:9464", ":9464", "[::1]:9464", "0.0.0.0:1", "worker-1.svc:65535"])
+def test_an_address_to_listen_on_is_a_name_a_number_or_every_interface(address: str) -> None:
+    settings = Settings(metrics_address=address, health_address=address)
+    assert (settings.metrics_address, settings.health_address) == (address, address)
+
+
 @pytest.mark.parametrize(
-    ("variables", "target"),
+    "address",
+    ["h", "h:", "h:0", "h:65536", "::1:9464", "http://h:1", "h:1/metrics", "two words:1", "h:１", "[h]:1"],  # noqa: RUF001 a digit that is none on purpose
+)
+@pytest.mark.parametrize("name", ["metrics_address", "health_address", "temporal_host"])
+def test_anything_else_is_no_address(name: str, address: str) -> None:
+    with pytest.raises(ValidationError, match="host:port"):
+        Settings(**{name: address})
+
+
+def test_to_connect_takes_a_host() -> None:
+    with pytest.raises(ValidationError, match="host:port"):
+        Settings(temporal_host=":7233")
+
+
+@pytest.mark.parametrize(
+    "url",
     [
-        ({}, "127.0.0.1:7233"),
-        ({"TEMPORAL_HOST": "temporal:7233"}, "temporal:7233"),
-        ({"TEMPORAL_HOST": "temporal:7233", "TEMPORAL_ADDRESS": "cloud:7233"}, "cloud:7233"),
+        *("redis://h", "rediss://h", "unix:///run/redis.sock"),
+        *("redis+cluster://a:1,b:2", "rediss+cluster://a:1,b:2"),
+        *("redis+sentinel://a:1,b:2/main/0", "rediss+sentinel://a:1,b:2/main/0"),
     ],
 )
-def test_temporal_is_found_by_its_own_variables_first(
-    variables: dict[str, str], target: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    assert Settings().temporal_connection()["target_host"] == target
+def test_redis_may_be_a_server_a_socket_a_cluster_or_behind_sentinels(url: str) -> None:
+    assert Settings(redis_url=url).redis_url.get_secret_value() == url
 
 
-def test_temporals_own_variables_may_stand_in_the_file(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text("TEMPORAL_ADDRESS=from-file:7233\nTEMPORAL_NAMESPACE=logs\n")
-    connection = Settings().temporal_connection()
-    assert connection["target_host"] == "from-file:7233"
-    assert connection["namespace"] == "logs"
+@pytest.mark.parametrize(
+    ("value", "keys"), [("", ()), ("one", ("one",)), ("new,old", ("new", "old")), (" new , old ", ("new", "old"))]
+)
+def test_sealing_takes_several_keys_the_newest_first(value: str, keys: tuple[str, ...]) -> None:
+    assert Settings(cache_secret_key=value).cache_secret_keys == keys
+
+
+@pytest.mark.parametrize("value", [",", f"{PLANTED},", f",{PLANTED}", f"{PLANTED},,other", " "])
+def test_a_key_for_sealing_is_never_empty(value: str) -> None:
+    """It would be a key that everybody knows."""
+    with pytest.raises(ValidationError, match="none of them empty") as caught:
+        Settings(cache_secret_key=value)
+    assert PLANTED not in str(caught.value)
+
+
+@pytest.mark.parametrize("seconds", [-1, 86_401])
+def test_what_is_known_serves_for_a_day_at_most(seconds: int) -> None:
+    with pytest.raises(ValidationError, match="cache_stale_max_s"):
+        Settings(cache_stale_max_s=seconds)
 
 
 def test_failures_go_to_a_local_folder_a_bucket_or_where_the_url_says(tmp_path: Path) -> None:

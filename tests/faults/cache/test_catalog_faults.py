@@ -212,7 +212,7 @@ async def test_a_frozen_mongodb_holds_up_a_known_pipeline_once_and_then_hardly(o
         flights = set()
         for _ in range(5):
             assert await _name(catalog) == "first"
-            flights |= catalog._reader._airborne
+            flights |= catalog._reader._flights.airborne
         assert len(flights) == 1, "one attempt was under way all along, and nobody waited for its end"
         own_mongodb.send_signal(signal.SIGCONT)
         await catalog.aclose()

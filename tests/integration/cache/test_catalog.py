@@ -145,7 +145,7 @@ async def test_when_all_callers_left_the_load_still_fills_the_cache(
     catalog = make_catalog()
     caller = asyncio.create_task(catalog.pipeline(*pipeline_ids))
     await slow.asked.wait()
-    (flight,) = catalog._reader._airborne
+    (flight,) = catalog._reader._flights.airborne
     caller.cancel()
     await asyncio.gather(caller, return_exceptions=True)
     slow.let_go.set()
@@ -433,6 +433,43 @@ async def test_every_read_is_observed_once(make_catalog: MakeCatalog, pipeline_i
     for _ in range(50):
         await catalog.pipeline(*pipeline_ids)
     assert seen == {"pipeline": 100}
+
+
+async def test_a_read_that_memory_does_not_answer_is_observed_with_the_seconds_it_took(
+    make_catalog: MakeCatalog, redis: RedisCache, raw: Redis, pipeline_ids: Ids
+) -> None:
+    seen: list[tuple[str, str]] = []
+
+    def observe_seconds(family: str, outcome: str, seconds: float) -> None:
+        assert 0 < seconds < 60
+        seen.append((family, outcome))
+
+    catalog = make_catalog(observe_seconds=observe_seconds, near_ttl=0)
+    remembering = make_catalog(observe_seconds=observe_seconds)
+    for reading in (catalog, catalog, remembering, remembering):
+        await reading.pipeline(*pipeline_ids)
+    await catalog.connector("o", "p", "c", refresh=True)
+    await redis.aclose()
+    await catalog.pipeline(*pipeline_ids)
+    assert seen == [
+        ("pipeline", "miss"),
+        ("pipeline", "hit"),
+        ("pipeline", "hit"),  # the second of these two was a near hit
+        ("decrypted_connector", "miss"),
+        ("pipeline", "bypass"),
+    ]
+
+
+async def test_a_read_that_fails_is_observed_as_well(
+    make_catalog: MakeCatalog, database: Database, connector_ids: Ids
+) -> None:
+    await database["IntegrationConnectors"].update_many({}, {"$set": {"encryptedCredentials": "no credentials"}})
+    seen: list[str] = []
+    catalog = make_catalog(observe=lambda _family, outcome: seen.append(outcome))
+    for refresh in (False, True):
+        with pytest.raises(CredentialsError):
+            await catalog.connector(*connector_ids, refresh=refresh)
+    assert seen == ["miss", "miss"]
 
 
 def test_a_catalog_shows_no_secret_of_its_own() -> None:

@@ -75,8 +75,7 @@ async def test_callers_who_are_cancelled_lose_no_connection(redis: RedisCache, r
             caller.cancel()
         await asyncio.gather(*callers, return_exceptions=True)
     pool = redis._guard._pool
-    while redis._guard._operations:
-        await asyncio.wait(redis._guard._operations)
+    await redis._guard._budget.drain()
     assert not pool._in_use_connections
     assert len(pool._available_connections) <= MOST_CONNECTIONS
     assert await redis.safe_get("key") == b"value"

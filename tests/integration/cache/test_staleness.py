@@ -73,7 +73,7 @@ class Staleness(RuleBasedStateMachine):
         """Run until every read is either over or held up: nothing is asked of Redis any more, for many a turn."""
         quiet = 0
         while quiet < TURNS:
-            asked = [operation for redis in self.redis for operation in redis._guard._operations]
+            asked = [operation for redis in self.redis for operation in redis._guard._budget.running]
             quiet = 0 if asked else quiet + 1
             await (asyncio.wait(asked) if asked else asyncio.sleep(0))
         self.reading = [task for task in self.reading if not task.done()]

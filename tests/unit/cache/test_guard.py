@@ -93,6 +93,37 @@ async def test_the_first_failure_frees_everyone_who_waits(guard: Guard) -> None:
     assert (guard.counters.failures, guard.breaker.bypassed) == (1, 50)
 
 
+async def test_an_operation_that_fails_late_does_not_break_off_the_attempt_to_reconnect(
+    guard: Guard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one attempt there is: nothing would ever try again."""
+    pinged, answer, gate = asyncio.Event(), asyncio.get_running_loop().create_future(), asyncio.Event()
+
+    async def ping(_command: str) -> Any:
+        pinged.set()
+        return await answer
+
+    async def stubborn() -> None:
+        try:
+            await gate.wait()
+        except asyncio.CancelledError:
+            await gate.wait()
+            raise RedisConnectionError from None
+
+    monkeypatch.setattr(guard, "execute", ping)
+    monkeypatch.setattr(guard.breaker, "_cooldown", 0.0)
+    straggler = asyncio.create_task(guard.attempt(READS, stubborn))
+    await asyncio.sleep(0)
+    await guard.attempt(READS, _raises, RedisConnectionError("gone"))
+    await pinged.wait()
+    gate.set()
+    assert await straggler is None
+    answer.set_result(b"PONG")
+    assert guard.breaker._recovery is not None
+    await guard.breaker._recovery
+    assert guard.breaker.state is State.CLOSED
+
+
 @pytest.mark.parametrize(
     "error",
     [

@@ -66,5 +66,23 @@ def test_without_keys_nothing_is_sealed_and_nothing_sealed_opens() -> None:
         Sealer().open(KEY, Sealer(["one"]).seal(KEY, VALUE))
 
 
+def test_what_does_not_open_is_logged_once_for_each_reason_and_never_shown(caplog: pytest.LogCaptureFixture) -> None:
+    sealer = Sealer(["one"])
+    for _ in range(3):
+        for stored in (
+            PREFIX + b"planted-id:planted",
+            Sealer(["planted"]).seal(KEY, VALUE),
+            sealer.seal("other", VALUE),
+        ):
+            with pytest.raises(SealError):
+                sealer.open(KEY, stored)
+    unknown, altered = [record.getMessage() for record in caplog.records]
+    assert "CACHE_SECRET_KEY" in unknown
+    assert "altered" in altered
+    assert KEY in unknown
+    assert KEY in altered
+    assert "planted" not in caplog.text
+
+
 def test_a_repr_shows_no_key() -> None:
     assert "hunter2" not in repr(Sealer(["hunter2"]))
