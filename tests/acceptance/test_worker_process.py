@@ -192,26 +192,3 @@ async def test_redis_may_be_restarted_and_frozen_under_running_messages(
             assert await worker.stop() == 0
     assert all(result["success"] and "failures" not in result for result in results)
     assert len(surroundings.receiver.requests) == 41
-
-
-async def test_a_worker_that_is_killed_loses_nothing(surroundings: Surroundings, client: Client) -> None:
-    """Its delivery is taken up by another worker once its heartbeats are missed."""
-    arrived = asyncio.Event()
-
-    async def never(_: ReceivedRequest) -> Answer:
-        arrived.set()
-        await asyncio.Event().wait()
-        raise AssertionError("unreachable")
-
-    surroundings.receiver.answering = never
-    async with surroundings.worker() as worker:
-        handle = await start(client, surroundings.stored.message(log_data=ERROR))
-        await arrived.wait()
-        worker.process.kill()
-        await worker.process.wait()
-    surroundings.receiver.answering = None
-    async with surroundings.worker():
-        result = await handle.result()
-    assert result["success"] is True
-    assert "failures" not in result
-    assert len(surroundings.receiver.requests) == 2
