@@ -36,11 +36,15 @@ async def _until_open(redis: RedisCache) -> None:
         await redis.safe_get(FIRST)
 
 
-async def _until_all_are_had(redis: RedisCache) -> None:
+async def _recovered(redis: RedisCache) -> None:
     """A recovery may be followed by another outage while servers change their roles."""
+    if redis.breaker._recovery is not None:
+        await redis.breaker._recovery
+
+
+async def _until_all_are_had(redis: RedisCache) -> None:
     while await redis.safe_get_many(MANY) != [b"value"] * len(MANY):
-        if redis.breaker._recovery is not None:
-            await redis.breaker._recovery
+        await _recovered(redis)
 
 
 async def _killed(server: Server) -> None:
@@ -49,7 +53,9 @@ async def _killed(server: Server) -> None:
 
 
 async def _fill(redis: RedisCache) -> None:
-    assert all(await asyncio.gather(*(redis.safe_set(key, "value", 100) for key in MANY)))
+    for key in MANY:
+        while not await redis.safe_set(key, "value", 100):
+            await _recovered(redis)
 
 
 async def _until_replicated(primary: Server, replica: Server) -> None:
@@ -208,8 +214,7 @@ async def test_a_primary_that_is_relieved_of_its_duty_is_left_for_the_new_one(tm
             while (await raw.info("replication"))["role"] == "master":
                 await redis.safe_get(FIRST)
         while not await redis.safe_set("new", "value", 100):
-            if redis.breaker._recovery is not None:
-                await redis.breaker._recovery
+            await _recovered(redis)
         async with client(servers.replica) as raw:
             assert await raw.get("new") == b"value"
         await RedisCache.reset()

@@ -20,7 +20,6 @@ from pymongo.errors import OperationFailure
 from redis.asyncio import Redis
 
 from cache import change_stream, keys, watcher
-from cache.breaker import State
 from cache.invalidation import Invalidator
 from cache.redis_cache import RedisCache
 from cache.watcher import Watcher
@@ -197,6 +196,15 @@ async def test_an_edit_while_redis_is_frozen_is_out_of_it_when_it_wakes(
     assert _said(caplog, "watching MongoDB for changes") == 2
 
 
+async def test_it_does_not_claim_to_watch_while_redis_is_away(own_valkey: Server, mongodb: Server) -> None:
+    """Nor does it wait for an edit to find out."""
+    async with _watching(own_valkey, mongodb) as one:
+        own_valkey.send_signal(signal.SIGSTOP)
+        await _until(one, lambda watcher: not watcher.watching)
+        own_valkey.send_signal(signal.SIGCONT)
+        await _until(one, lambda watcher: watcher.watching)
+
+
 async def test_a_redis_that_lost_everything_is_invalidated_once(
     own_valkey: Server, mongodb: Server, tmp_path: Path
 ) -> None:
@@ -307,28 +315,58 @@ async def test_a_token_that_mongodb_has_no_history_for_any_more(
     assert _said(caplog, "everything cached is invalidated once") == 1
 
 
+class Failing:
+    """The batches of a stream, until they fail: with an answer of the server's, the first so many times."""
+
+    def __init__(self, code: int, *, times: int, after: int) -> None:
+        self.times = times
+        self._code = code
+        self._after = after
+        self._batches = change_stream.batches
+
+    async def __call__(self, stream: Any) -> AsyncIterator[Any]:
+        """Bring so many batches, then fail."""
+        async with contextlib.aclosing(self._batches(stream)) as arriving:
+            for _ in range(self._after if self.times else sys.maxsize):
+                yield await anext(arriving)
+        self.times -= 1
+        raise OperationFailure("says what it read", self._code)
+
+
 async def test_an_event_that_cannot_be_read_is_passed_by_with_everything_invalidated(
     own_valkey: Server, mongodb: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same answer again and again, from a token that is good to open the stream with."""
+    """The same answer again, from a token that is good enough to open the stream with: an event beyond 16 MiB, say."""
+    failing = Failing(10334, times=2, after=0)
+    async with _watching(own_valkey, mongodb):
+        pass
+    monkeypatch.setattr(change_stream, "batches", failing)
+    await _fill(own_valkey)
     async with _watching(own_valkey, mongodb) as one:
-        await _fill(own_valkey)
-        failing = change_stream.batches
-
-        async def broken(stream: Any) -> AsyncIterator[Any]:
-            if one.full_invalidations < 2:
-                raise OperationFailure("BSONObjectTooLarge", 10334)
-            async for batch in failing(stream):
-                yield batch
-
-        monkeypatch.setattr(change_stream, "batches", broken)
-        async with _raw(own_valkey) as raw:
-            await raw.delete(keys.watch_lock(DATABASE))
-        await _until(one, lambda watcher: watcher.full_invalidations == 2)
-        await _until(one, lambda watcher: watcher.watching)
+        await _until(one, lambda watcher: watcher.full_invalidations == 1)
         assert await _cached(own_valkey) == set()
+        await _until(one, lambda watcher: watcher.watching and not failing.times)
+        await _fill(own_valkey)
         await _edit(mongodb)
         await _until(one, lambda watcher: watcher.events == 1)
+        assert await _cached(own_valkey) == {OTHER}
+
+
+async def test_a_stream_that_ends_in_between_goes_on_from_the_token(
+    own_valkey: Server, mongodb: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody killed its cursor: no reason to invalidate everything."""
+    failing = Failing(237, times=3, after=1)
+    async with _watching(own_valkey, mongodb):
+        pass
+    monkeypatch.setattr(change_stream, "batches", failing)
+    await _fill(own_valkey)
+    async with _watching(own_valkey, mongodb) as one:
+        await _eventually(lambda: not failing.times)
+        await _edit(mongodb)
+        await _until(one, lambda watcher: watcher.events == 1)
+        assert one.full_invalidations == 0
+        assert await _cached(own_valkey) == {OTHER}
 
 
 async def test_mongodb_away_is_said_once_and_watching_goes_on_from_the_token(
@@ -430,7 +468,8 @@ async def test_without_redis_it_waits(mongodb: Server, tmp_path: Path) -> None:
     port = free_port()
     redis = RedisCache(f"redis://127.0.0.1:{port}/0", first_cooldown=0.05, longest_cooldown=0.2)
     async with _watcher(redis, mongodb).running() as one:
-        await _eventually(lambda: redis.state is not State.CLOSED)
+        await _eventually(lambda: redis.breaker.attempts >= 4)
+        assert redis.breaker.bypassed == 0, "it looks whether Redis is there, and does not ask"
         assert not one.watching
         async with running(start_valkey(tmp_path / "valkey", port=port)):
             await _until(one, lambda watcher: watcher.watching)

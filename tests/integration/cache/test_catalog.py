@@ -436,7 +436,7 @@ async def test_every_read_is_observed_once(make_catalog: MakeCatalog, pipeline_i
 
 
 async def test_a_read_that_memory_does_not_answer_is_observed_with_the_seconds_it_took(
-    make_catalog: MakeCatalog, redis: RedisCache, raw: Redis, pipeline_ids: Ids
+    make_catalog: MakeCatalog, redis: RedisCache, pipeline_ids: Ids
 ) -> None:
     seen: list[tuple[str, str]] = []
 
