@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import aclosing, asynccontextmanager
@@ -27,6 +26,7 @@ from cache.breaker import State
 from cache.change_stream import Batch
 from cache.changes import EVERYTHING, Event, Level, Outdated, combined, outdated_by
 from cache.invalidation import Invalidator
+from cache.pauses import Pauses, jittered
 from cache.redis_cache import RedisCache
 from cache.watch_lock import WatchLock
 
@@ -99,7 +99,7 @@ class Watcher:
         self._database = self._client.get_database(database)
         self._lock = WatchLock(redis, database, seconds=lock_seconds)
         self._attempt_seconds = lock_seconds / ATTEMPTS_A_LIFETIME
-        self._pause_seconds = FIRST_PAUSE_SECONDS
+        self._pauses = Pauses(first=FIRST_PAUSE_SECONDS, longest=LONGEST_PAUSE_SECONDS)
         self._progressed = False
         self._refused_token: bytes | None = None
         self._said = ""
@@ -137,7 +137,7 @@ class Watcher:
             return False
         if await self._lock.acquire():
             return True
-        await asyncio.sleep(_jittered(self._attempt_seconds))
+        await asyncio.sleep(jittered(self._attempt_seconds))
         return False
 
     async def _serve(self) -> float:
@@ -151,7 +151,7 @@ class Watcher:
         finally:
             self._now(watching=False)
             await self._lock.release()
-        return self._next_pause()
+        return self._pauses.next()
 
     async def _watch(self) -> None:
         """Deal with changes from where the token says, until the stream ends or something fails."""
@@ -168,8 +168,8 @@ class Watcher:
                     await self._deal_with(batch)
 
     async def _start_anew(self) -> None:
-        why = "cannot go on from the resume token" if self._lock.token else "is asked for the first time"
-        logger.warning("MongoDB %s: what was missed is not known, so everything cached is invalidated once", why)
+        why = "MongoDB cannot go on from the resume token" if self._lock.token else "there is no resume token"
+        logger.warning("%s, so what was missed is not known: everything cached is invalidated once", why)
         await self._invalidate({EVERYTHING})
 
     async def _deal_with(self, batch: Batch) -> None:
@@ -187,7 +187,7 @@ class Watcher:
         for item in outdated:
             if not await self._delete[item.level](item):
                 raise _RedisAwayError
-            self.full_invalidations += item is EVERYTHING
+            self.full_invalidations += item == EVERYTHING
 
     async def _advance(self, token: bytes) -> None:
         advanced = await self._lock.advance(token)
@@ -197,16 +197,14 @@ class Watcher:
             raise _LockLostError
         self._progressed = True
         self._refused_token = None
-        self._pause_seconds = FIRST_PAUSE_SECONDS
+        self._pauses.reset()
 
     def _failed(self, error: Exception) -> float:
         """Say what failed, if that is news; how many seconds to pause."""
         if isinstance(error, _RedisAwayError):
             self._say("waiting", logging.INFO, "watching MongoDB no longer: Redis cannot follow; later, from there on")
         elif isinstance(error, _LockLostError):
-            self._say(
-                "waiting", logging.INFO, "watching MongoDB no longer: the lock of term %d is lost", self._lock.term
-            )
+            self._say("waiting", logging.INFO, "watching MongoDB no longer: lost the lock of term %d", self._lock.term)
         elif change_stream.is_unsupported(error):
             text = "MongoDB has no change streams (%s): what is cached lives until its TTL ends; a replica set has them"
             self._say("unsupported", logging.WARNING, text, change_stream.named(error))
@@ -216,21 +214,14 @@ class Watcher:
                 self._refused_token = self._lock.token
             text = "MongoDB cannot be watched (%s): what is cached may be outdated until it can, or until its TTL ends"
             self._say("away", logging.WARNING, text, change_stream.named(error))
-        return self._next_pause()
-
-    def _next_pause(self) -> float:
-        pause = self._pause_seconds
-        self._pause_seconds = min(pause * 2, LONGEST_PAUSE_SECONDS)
-        return _jittered(pause)
+        return self._pauses.next()
 
     def _explain(self, events: Iterable[Event]) -> None:
         """Say, once a collection, that deletes there cost the whole cache, and what helps."""
         deletes = (event for event in events if event["operationType"] == "delete" and EVERYTHING in outdated_by(event))
         for collection in {event["ns"]["coll"] for event in deletes} - self._without_images:
             self._without_images.add(collection)
-            text = (
-                "a delete in %s invalidates everything cached, until it keeps pre-images (changeStreamPreAndPostImages)"
-            )
+            text = "a delete in %s invalidates everything cached, for want of pre-images (changeStreamPreAndPostImages)"
             logger.warning(text, collection)
 
     def _say(self, state: str, level: int, text: str, *arguments: Any) -> None:
@@ -257,8 +248,3 @@ def _deletes(redis: RedisCache, invalidator: Invalidator) -> dict[Level, Callabl
         Level.TARGET: lambda item: invalidator.target(*item.identifiers),
         Level.CONNECTOR: lambda item: invalidator.connector(*item.identifiers),
     }
-
-
-def _jittered(seconds: float) -> float:
-    """A little less, so that a fleet does not act as one."""
-    return seconds * random.uniform(0.5, 1.0)  # noqa: S311 jitter is not cryptography

@@ -21,8 +21,8 @@ FIRST = next(key for key in MANY if key_slot(key.encode()) < 5461)
 """A key of the first primary."""
 
 
-def _configure(url: str) -> RedisCache:
-    return RedisCache.configure(url, timeout=BUDGET, first_cooldown=0.05, longest_cooldown=0.2)
+def _configure(url: str, timeout: float = BUDGET) -> RedisCache:
+    return RedisCache.configure(url, timeout=timeout, first_cooldown=0.05, longest_cooldown=0.2)
 
 
 async def _thousand_reads(redis: RedisCache) -> None:
@@ -196,8 +196,9 @@ async def test_a_sentinel_that_went_down_with_the_primary_hides_nothing(tmp_path
     """Frozen, and the first to be asked: the others are not kept waiting."""
     async with sentinels(tmp_path) as servers:
         servers.sentinels[0].send_signal(signal.SIGSTOP)
-        redis = _configure(f"redis+sentinel://{servers.addresses}/{SERVICE}")
+        redis = _configure(f"redis+sentinel://{servers.addresses}/{SERVICE}", timeout=2.0)
         await _fill(redis)
+        assert redis.breaker.outages == redis.counters.late == 0
         await _fail_over(redis, servers)
         await RedisCache.reset()
 
