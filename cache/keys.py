@@ -37,9 +37,10 @@ _KEPT = 4096
 
 _SHOWN = 32
 
-# Printable ASCII but for what means something in a key (the separator) or to SCAN (glob characters). Anything else is
-# refused too: two identifiers that look alike to a person must not be two keys to Redis.
-_IDENTIFIER = re.compile(r"[^\x00-\x20\x7f-\U0010ffff:*?\[\]^\\]+")
+# Printable ASCII but for what means something in a key (the separator), to SCAN (glob characters) or to a Cluster,
+# which goes by what stands in braces. Anything else is refused too: two identifiers that look alike to a person must
+# not be two keys to Redis.
+_IDENTIFIER = re.compile(r"[^\x00-\x20\x7f-\U0010ffff:*?\[\]^\\{}]+")
 
 
 class Family(Enum):
@@ -75,7 +76,7 @@ def identifier(value: object, what: str = "identifier") -> str:
 
     Raises:
         InvalidIdentifierError: It is no string, empty, longer than 256 characters, or holds `:`, a glob character
-            (`*?[]^\\`) or anything that is not printable ASCII.
+            (`*?[]^\\`), a brace or anything that is not printable ASCII.
     """
     if not isinstance(value, str):
         raise InvalidIdentifierError(f"{what} must be a string, not {type(value).__name__}")

@@ -8,7 +8,7 @@ import re
 import statistics
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,9 +17,9 @@ import typer
 
 from cache import keys
 from cache.breaker import FIRST_COOLDOWN_SECONDS, LONGEST_COOLDOWN_SECONDS, State
-from cache.connections import open_pool
-from cache.guard import READS, Guard
+from cache.guard import READS
 from cache.keys import PREFIX, Family, InvalidIdentifierError
+from cache.topologies import open_redis
 from workers.command_settings import WRONG_USAGE
 from workers.masking import masked
 from workers.settings import Settings
@@ -37,6 +37,9 @@ NEVER = -1  # what Redis answers for the TTL of a key that has none
 SHOWN_OF_API_KEY = 6
 LEASE = "(lease)"
 OTHER = "(other)"
+
+Execute = Callable[..., Coroutine[Any, Any, Any]]
+"""Runs a command, given as its words."""
 
 _ANY = "@"
 PATTERNS = {
@@ -66,13 +69,18 @@ class Inspector:
     """Asks Redis what the cache's own client has no use for, guarded as that one is."""
 
     def __init__(self, settings: Settings) -> None:
-        timeout = settings.cache_timeout_ms / 1000
-        url = settings.redis_url.get_secret_value()
-        pool = open_pool(url, timeout=timeout, client_name="datanadhi-worker-cache-command")
-        self.address = pool.address
-        self._guard = Guard(
-            pool, timeout=timeout, first_cooldown=FIRST_COOLDOWN_SECONDS, longest_cooldown=LONGEST_COOLDOWN_SECONDS
+        self._guard, self._redis = open_redis(
+            settings.redis_url.get_secret_value(),
+            timeout=settings.cache_timeout_ms / 1000,
+            client_name="datanadhi-worker-cache-command",
+            first_cooldown=FIRST_COOLDOWN_SECONDS,
+            longest_cooldown=LONGEST_COOLDOWN_SECONDS,
         )
+
+    @property
+    def address(self) -> str:
+        """Where Redis is, without credentials."""
+        return self._redis.address
 
     @property
     def state(self) -> State:
@@ -83,21 +91,27 @@ class Inspector:
         """Close all connections."""
         await self._guard.close()
 
-    async def ask(self, *command: str | int) -> Any:
-        """The reply to a command.
+    @property
+    def primaries(self) -> Sequence[Execute]:
+        """What executes a command at each server that has keys; known once something was asked."""
+        return self._redis.primaries()
+
+    async def ask(self, *command: str | int, at: Execute | None = None) -> Any:
+        """The reply to a command, from the server that has its key, or from the one given.
 
         Raises:
             RedisAwayError: There is none.
         """
-        reply = await self._guard.attempt(READS, self._reply, *command)
+        reply = await self._guard.attempt(READS, self._reply, at or self._redis.execute, *command)
         if reply is None:
             why = "refuses" if self._guard.counters.refused else "could not be reached for"
             raise RedisAwayError(f"Redis at {self.address} {why} {command[0]}")
         return reply[0]
 
-    async def _reply(self, *command: str | int) -> tuple[Any]:
+    @staticmethod
+    async def _reply(execute: Execute, *command: str | int) -> tuple[Any]:
         """In a tuple: nothing is a reply, too."""
-        return (await self._guard.execute(*command),)
+        return (await execute(*command),)
 
 
 @dataclass(slots=True)
@@ -171,7 +185,7 @@ async def show_value(settings: Settings, key: str) -> int:
 async def _inspector(settings: Settings) -> AsyncIterator[Inspector]:
     try:
         inspector = Inspector(settings)
-    except ValueError as error:  # of `open_pool`; it does not show the address
+    except ValueError as error:  # of `open_redis`; it does not show the address
         typer.echo(f"REDIS_URL: {error}", err=True)
         raise typer.Exit(WRONG_USAGE) from None
     try:
@@ -206,26 +220,39 @@ async def _show_server(inspector: Inspector) -> None:
     await inspector.ask("PING")
     milliseconds = (time.perf_counter() - begun) * 1000
     typer.echo(f"Redis at {inspector.address}: reachable, a PING takes {milliseconds:.1f} ms")
-    memory = await inspector.ask("INFO", "memory")
-    most = memory.get("maxmemory_human") if memory.get("maxmemory") else "no limit"
-    typer.echo(f"memory: {memory.get('used_memory_human')} used, {most}, {memory.get('maxmemory_policy')}")
+    for primary in inspector.primaries:
+        memory = _fields(await inspector.ask("INFO", "memory", at=primary))
+        most = memory["maxmemory_human"] if memory.get("maxmemory") not in {"0", None} else "no limit"
+        typer.echo(f"memory: {memory.get('used_memory_human')} used, {most}, {memory.get('maxmemory_policy')}")
     typer.echo(f"breaker: {inspector.state} (of this command; workers log changes of their own)")
+
+
+def _fields(info: Any) -> dict[str, str]:
+    """What INFO answered: one server's reply comes decoded, a cluster node's as its text."""
+    if isinstance(info, dict):
+        return {name: str(value) for name, value in info.items()}
+    lines = (line.partition(":") for line in info.decode().splitlines() if ":" in line)
+    return {name: value for name, _, value in lines}
 
 
 async def _take_census(inspector: Inspector) -> Census:
     census, give_up_at = Census(), time.monotonic() + LONGEST_SCAN_SECONDS
-    for pattern in (f"{PREFIX}*", f"{keys.leases_under(PREFIX.removesuffix(':'))}*"):
-        cursor = 0
-        while True:
-            cursor, found = await inspector.ask("SCAN", cursor, "MATCH", pattern, "COUNT", SCAN_COUNT)
-            for key in found:
-                census.add(key.decode(errors="replace"))
-            if cursor == 0:
-                break
-            if time.monotonic() > give_up_at:
-                census.complete = False
-                return census
+    for primary in inspector.primaries:
+        for pattern in (f"{PREFIX}*", f"{keys.leases_under(PREFIX.removesuffix(':'))}*"):
+            await _scan(inspector, primary, pattern, census, give_up_at)
     return census
+
+
+async def _scan(inspector: Inspector, primary: Execute, pattern: str, census: Census, give_up_at: float) -> None:
+    cursor = 0
+    while census.complete:
+        reply = await inspector.ask("SCAN", cursor, "MATCH", pattern, "COUNT", SCAN_COUNT, at=primary)
+        cursor = int(reply[0])
+        for key in reply[1]:
+            census.add(key.decode(errors="replace"))
+        if cursor == 0:
+            return
+        census.complete = time.monotonic() <= give_up_at
 
 
 async def _show_census(inspector: Inspector, census: Census) -> None:

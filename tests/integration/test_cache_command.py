@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from cache import keys
 from tests.harness import Platform
+from tests.redis_topologies import cluster
 from workers.cli import app
 from workers.embedded.servers import free_port
 
@@ -409,3 +410,21 @@ def test_help_answers_before_the_clients_are_imported() -> None:
     script = f"import sys, workers.cli; print([name for name in {clients} if name in sys.modules])"
     printed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert printed.strip() == "[]"
+
+
+async def test_a_cluster_is_looked_into_as_one(run: Run, stored: Platform, tmp_path: Path) -> None:
+    """Whatever node a key is on, `stats` counts it and `get` finds it."""
+    ids = stored.identifiers
+    pipeline = (ids["organisationId"], ids["projectId"], ids["pipelineId"])
+    async with cluster(tmp_path / "cluster") as servers:
+        address = {"REDIS_URL": f"redis+cluster://{servers.addresses}"}
+        assert (await run("warm", "--pipeline", *pipeline, **address)).code == 0
+        found = await run("stats", **address)
+        assert found.code == 0
+        counted = {line.split()[0]: line.split()[1] for line in found.output.splitlines() if len(line.split()) > 3}
+        assert (counted["pipeline"], counted["workflow"], counted["target"]) == ("1", "1", "2")
+        connector = stored.data["collections"]["IntegrationConnectors"][0]["connectorId"]
+        shown = await run("get", keys.decrypted_connector(*pipeline[:2], connector), **address)
+        assert shown.code == 0
+        assert "***" in shown.output
+        assert SLACK_TOKEN not in shown.output + found.output

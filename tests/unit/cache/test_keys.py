@@ -19,6 +19,7 @@ HOSTILE = [
     "a?",
     "^a",
     "a\\b",
+    "{a}b",  # in a Cluster, the slot would be that of a
     "",
     " ",
     "a b",
@@ -84,7 +85,7 @@ def test_a_refused_api_key_does_not_show_in_the_message(refused: object) -> None
     assert "sk-secret" not in str(refusal.value)
 
 
-@given(st.text(alphabet="ABCxyz0189-_.~!$%&'()+,;<=>@/{|}\"#`", min_size=1, max_size=256))
+@given(st.text(alphabet="ABCxyz0189-_.~!$%&'()+,;<=>@/|\"#`", min_size=1, max_size=256))
 def test_other_printable_ascii_is_taken_as_it_is(identifier: str) -> None:
     assert keys.organisation(identifier) == f"datanadhiserver:org:{identifier}"
 
