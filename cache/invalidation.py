@@ -23,6 +23,10 @@ class Invalidator:
         self._redis = redis
         self._catalog = catalog
 
+    async def everything(self) -> bool:
+        """All organisations, and with them all that is cached but API keys."""
+        return await self._under(keys.ORGANISATIONS)
+
     async def organisation(self, organisation_id: str) -> bool:
         """An organisation, its secret, and everything of its projects."""
         return await self._under(keys.organisation(organisation_id))

@@ -21,7 +21,7 @@ from typing import Any
 
 from pymongo import AsyncMongoClient
 
-from cache import change_stream, keys
+from cache import change_stream
 from cache.breaker import State
 from cache.change_stream import Batch
 from cache.changes import EVERYTHING, Event, Level, Outdated, combined, outdated_by
@@ -87,7 +87,7 @@ class Watcher:
         self.full_invalidations = 0
         self.lag_seconds = 0.0
         self._redis = redis
-        self._delete = _deletes(redis, invalidator)
+        self._delete = _deletes(invalidator)
         self._client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(
             mongo_url,
             serverSelectionTimeoutMS=CONNECT_MILLISECONDS,
@@ -237,10 +237,10 @@ class Watcher:
         changed.set()
 
 
-def _deletes(redis: RedisCache, invalidator: Invalidator) -> dict[Level, Callable[[Outdated], Awaitable[bool]]]:
+def _deletes(invalidator: Invalidator) -> dict[Level, Callable[[Outdated], Awaitable[bool]]]:
     """How each level is deleted, each telling whether it is known to be done."""
     return {
-        Level.EVERYTHING: lambda _: redis.delete_under(keys.ORGANISATIONS),
+        Level.EVERYTHING: lambda _: invalidator.everything(),
         Level.ORGANISATION: lambda item: invalidator.organisation(*item.identifiers),
         Level.PROJECT: lambda item: invalidator.project(*item.identifiers),
         Level.PIPELINE: lambda item: invalidator.pipeline(*item.identifiers, pipeline_code=item.pipeline_code),

@@ -64,6 +64,13 @@ async def _removed(redis: RedisCache, raw: Redis, invalidate: Callable[[Invalida
     return _everything() - {name.decode() for name in await raw.keys("*")}
 
 
+async def test_everything_is_all_organisations_and_nothing_beside_them(redis: RedisCache, raw: Redis) -> None:
+    await raw.set(keys.api_key("abc"), "x")
+    removed = await _removed(redis, raw, lambda invalidator: invalidator.everything())
+    assert removed == _everything()
+    assert await raw.get(keys.api_key("abc")) == b"x"
+
+
 async def test_an_organisation(redis: RedisCache, raw: Redis) -> None:
     removed = await _removed(redis, raw, lambda invalidator: invalidator.organisation("1"))
     assert removed == {name for name in _everything() if f"{name}:".startswith("datanadhiserver:org:1:")}
