@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import aiohttp
 import pytest
 import pytest_asyncio
 from aiohttp import web
@@ -19,7 +18,8 @@ from obstore.store import S3Store
 from activities.contracts import ErrorDetails, FailureReport, MessageId
 from activities.errors import InvalidConfigurationError, InvalidRecordError, NotFoundError, UnavailableError
 from activities.failure_store import FailureStore
-from workers.embedded.servers import Server, executable, free_port, running, start
+from tests.object_storage import make_bucket, start_s3
+from workers.embedded.servers import Server, free_port, running
 
 ACCESS_KEY = "planted-access-key"
 SECRET_KEY = "planted-secret-key"
@@ -34,17 +34,6 @@ REPORT = FailureReport(
     error=ErrorDetails(type="RejectedError", message="refused", stack="a.py:1", description="delivering"),
     context={"node_id": "n-1"},
 )
-
-
-async def start_s3(folder: Path, *, port: int | None = None) -> Server:
-    """Start moto's S3 server."""
-    command = executable("moto_server")
-    return await start("s3", lambda chosen: [command, "-H", "127.0.0.1", "-p", str(chosen)], folder, port=port)
-
-
-async def make_bucket(server: Server, name: str) -> None:
-    async with aiohttp.ClientSession() as session, session.put(f"http://{server.address}/{name}") as response:
-        assert response.status == 200
 
 
 def s3_store(address: str, url: str) -> FailureStore:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import pytest
 from temporalio.api.common.v1 import Payload
+from temporalio.client import WorkflowHandle
 from temporalio.common import RawValue
 from temporalio.testing import WorkflowEnvironment
 
@@ -20,7 +21,9 @@ from activities.destinations import registry
 from activities.destinations.base import Destination, DestinationTarget
 from cache.crypto import seal
 from tests.harness import Platform, process, start, worker_parts
+from tests.object_storage import make_bucket, start_s3
 from workers.embedded.receiver import Answer, Receiver
+from workers.embedded.servers import free_port, running
 from workers.logs import configure_logging
 from workers.settings import Settings
 
@@ -324,6 +327,32 @@ async def test_a_destination_that_stays_away_for_a_day_becomes_a_stored_failure(
     (failure,) = stored_failures(failures)
     assert failure["error"]["type"] == "UnavailableError"
     assert "503" in failure["error"]["message"]
+
+
+async def test_a_failure_waits_for_a_failure_store_that_is_away(
+    temporal: WorkflowEnvironment, settings: Settings, stored: Platform, tmp_path: Path
+) -> None:
+    """Its workflow is not over before the failure is stored, however long that takes."""
+    port = free_port()
+    changes = {"minio_endpoint": f"127.0.0.1:{port}", "minio_access_key": "key", "minio_secret_key": "secret"}
+    in_s3 = Settings.model_validate({**settings.model_dump(), "failure_store_url": "", **changes})
+    async with worker_parts(temporal.client, in_s3) as dependencies:
+        handle = await start(temporal.client, stored.message(log_batch=["no object"]))
+        async with asyncio.timeout(60):
+            while not await attempts_failed(handle):  # noqa: ASYNC110 - the server counts attempts and announces none
+                await asyncio.sleep(0.05)
+        async with running(start_s3(tmp_path / "s3", port=port)) as server:
+            await make_bucket(server, "failures")
+            result = await handle.result()
+            stored_keys = [key async for key in dependencies.failure_store.keys("")]
+    assert result["failed"] == 1
+    assert len(stored_keys) == 1
+
+
+async def attempts_failed(handle: WorkflowHandle[Any, Any]) -> bool:
+    """Whether an activity of the workflow has failed and waits to be tried again."""
+    pending = (await handle.describe()).raw_description.pending_activities
+    return any(activity.attempt > 1 for activity in pending)
 
 
 async def test_a_retry_sends_only_what_the_attempt_before_it_did_not(
