@@ -70,9 +70,11 @@ class Families:
             Family.DECRYPTED_CONNECTOR, self._decrypted_connector, _with_credentials, sealer
         )
         self.workflow = _kind(Family.WORKFLOW, self._workflow, _nodes)
-        self.organisation_secret = _kind(Family.ORGANISATION_SECRET, self._organisation_secret, _text, sealer)
-        self.project_secret = _kind(Family.PROJECT_SECRET, self._project_secret, _text, sealer)
-        # Never stale: a key that was revoked must not live on for as long as MongoDB is away.
+        # Never stale, nor what they open: a key that was revoked must not live on for as long as MongoDB is away.
+        self.organisation_secret = _kind(
+            Family.ORGANISATION_SECRET, self._organisation_secret, _text, sealer, may_be_stale=False
+        )
+        self.project_secret = _kind(Family.PROJECT_SECRET, self._project_secret, _text, sealer, may_be_stale=False)
         self.api_key: Kind[Owner | None] = Kind(
             family=Family.API_KEY, load=self._api_key, parse=_owner, ttl_seconds=_api_key_ttl, may_be_stale=False
         )
@@ -130,8 +132,17 @@ def _kind(
     load: Callable[..., Awaitable[bytes | None]],
     parse: Callable[[bytes, Identifiers], Value],
     sealer: Sealer | None = None,
+    *,
+    may_be_stale: bool = True,
 ) -> Kind[Value]:
-    return Kind(family=family, load=load, parse=parse, ttl_seconds=lambda _content: family.ttl_seconds, sealer=sealer)
+    return Kind(
+        family=family,
+        load=load,
+        parse=parse,
+        ttl_seconds=lambda _content: family.ttl_seconds,
+        may_be_stale=may_be_stale,
+        sealer=sealer,
+    )
 
 
 def _documents(

@@ -34,6 +34,8 @@ STALE_PATIENCE_SECONDS = 0.05
 TTL_JITTER = 0.1
 """By how much a TTL may be shorter than its table says: what was filled together must not expire together."""
 
+GENERATIONS = 1024
+
 Observe = Callable[[str, str], None]
 ObserveSeconds = Callable[[str, str, float], None]
 
@@ -78,8 +80,10 @@ class ReadThrough:
         self._flights = Flights()
         self._source_is_away = False
         self._served_stale: set[str] = set()
-        # Counts invalidations: what was read before one is not remembered after it.
-        self._generation = 0
+        # Counts invalidations, of levels and of keys (a few keys share a count): what was read before one is not
+        # remembered after it.
+        self._levels_forgotten = 0
+        self._keys_forgotten = [0] * GENERATIONS
 
     async def value(self, kind: Kind[Value], key: str, identifiers: Identifiers) -> Value | None:
         """The value of `key`, new for every caller; None if it is not there.
@@ -115,7 +119,7 @@ class ReadThrough:
         """
         begun = self._clock()
         if (key, True) not in self._flights:
-            self._generation += 1
+            self._keys_forgotten[hash(key) % GENERATIONS] += 1
             self._near.discard(key)
         try:
             content = await asyncio.shield(self._flight(kind, key, identifiers, Present.STAYS, refresh=True))
@@ -124,15 +128,15 @@ class ReadThrough:
         return None if content is None else kind.parse(content, identifiers)
 
     def forget(self, key: str) -> None:
-        """Forget `key`; nothing that was read before now will be remembered."""
-        self._generation += 1
+        """Forget `key`; what was read of it before now will not be remembered."""
+        self._keys_forgotten[hash(key) % GENERATIONS] += 1
         self._near.discard(key)
         self._last_known.discard(key)
         self._flights.forget(key)
 
     def forget_under(self, level: str) -> None:
         """Forget `level` and all below it; nothing that was read before now will be remembered."""
-        self._generation += 1
+        self._levels_forgotten += 1
         self._near.discard_under(level)
         self._last_known.discard_under(level)
         self._flights.forget_under(level)
@@ -144,7 +148,7 @@ class ReadThrough:
     async def _beyond_near(
         self, kind: Kind[Value], key: str, identifiers: Identifiers
     ) -> tuple[bytes | None, Value | None]:
-        begun, generation = self._clock(), self._generation
+        begun, generation = self._clock(), self._generation(key)
         stored = await self._redis.safe_get(key)
         believed = None if stored is None else kind.believed(key, stored, identifiers)
         if believed is not None:
@@ -197,7 +201,7 @@ class ReadThrough:
         return self._flights.join((key, refresh), lambda: self._load(kind, key, identifiers, present))
 
     async def _load(self, kind: Kind[Any], key: str, identifiers: Identifiers, present: Present) -> bytes | None:
-        generation = self._generation
+        generation = self._generation(key)
         lease = await leases.take(self._redis, key, present)
         if lease is not None and lease.value is not None:
             believed = kind.believed(key, lease.value, identifiers)
@@ -236,7 +240,10 @@ class ReadThrough:
             self.fills_refused += 1
         return filled
 
-    def _remember(self, key: str, content: bytes, generation: int, ttl_seconds: float) -> None:
-        if generation == self._generation:
+    def _generation(self, key: str) -> tuple[int, int]:
+        return self._levels_forgotten, self._keys_forgotten[hash(key) % GENERATIONS]
+
+    def _remember(self, key: str, content: bytes, generation: tuple[int, int], ttl_seconds: float) -> None:
+        if generation == self._generation(key):
             self._near.put(key, content, ttl_seconds)
             self._last_known.put(key, content, self._stale_max_seconds if content else 0)

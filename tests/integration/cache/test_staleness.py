@@ -178,6 +178,6 @@ def test_no_interleaving_leaves_an_older_value_in_redis(redis_url: str) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=200, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=300, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )
