@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
+import logging
+import os
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -32,8 +35,12 @@ def run() -> None:
 
         settings = read_settings()
         configure_logging(settings.log_level)
-        with settings_used():
-            asyncio.run(run_worker(settings, signals))
+        try:
+            with settings_used():
+                asyncio.run(run_worker(settings, signals))
+        except typer.Exit as ended:
+            _end(ended.exit_code)
+        _end(0)
 
 
 @app.command()
@@ -58,6 +65,18 @@ def dev(*, worker: Annotated[bool, typer.Option(help="Start a worker too, or lea
     from workers.demo.command import DevOptions, run_dev  # noqa: PLC0415 - as above
 
     raise typer.Exit(asyncio.run(run_dev(DevOptions(worker=worker))))
+
+
+def _end(exit_code: int) -> NoReturn:
+    """End the process here and now, all having been closed.
+
+    A thread of Temporal's core that wants to log may wait for an interpreter that is shutting down, and that one for
+    the thread: the process would never end.
+    """
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(exit_code)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,7 +16,7 @@ from cache.invalidation import Invalidator
 from cache.read_through import Observe, ObserveSeconds
 from cache.redis_cache import RedisCache
 from cache.sealing import Sealer
-from cache.source import MongoSource
+from cache.source import MongoSource, SourceUnavailableError
 from cache.watcher import Watcher
 from workers.settings import Settings, UnusableSettingError
 
@@ -57,12 +58,30 @@ async def open_source(settings: Settings) -> AsyncIterator[MongoSource]:
         source = MongoSource.connect(settings.mongo_url.get_secret_value(), settings.database)
     except (PyMongoError, ValueError, OSError):  # their words may quote the address
         raise UnusableSettingError(
-            "MONGO_URL: the address of MongoDB, its options or the database's name cannot be used"
+            "MONGO_URL or MONGO_DATABASE: the address of MongoDB, its options or the database's name cannot be used"
         ) from None
     try:
         yield source
     finally:
         await source.aclose()
+
+
+@asynccontextmanager
+async def asking_for(source: MongoSource) -> AsyncIterator[None]:
+    """Say so once if MongoDB cannot be reached at the start: nothing else would before the first message."""
+    asking = asyncio.create_task(_warn_if_away(source))
+    try:
+        yield
+    finally:
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+
+
+async def _warn_if_away(source: MongoSource) -> None:
+    try:
+        await source.ping()
+    except SourceUnavailableError:
+        logger.warning("MongoDB cannot be reached; messages wait until it can, unless the cache has what they need")
 
 
 @asynccontextmanager

@@ -24,7 +24,8 @@ def read_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         for problem in error.errors(include_input=False, include_url=False, include_context=False):
-            typer.echo(f"{'.'.join(map(str, problem['loc'])).upper()}: {problem['msg']}", err=True)
+            reason = problem["msg"].removeprefix("Value error, ")
+            typer.echo(f"{'.'.join(map(str, problem['loc'])).upper()}: {reason}", err=True)
         raise typer.Exit(WRONG_USAGE) from None
 
 

@@ -25,7 +25,7 @@ from cache.catalog import Catalog
 from cache.redis_cache import RedisCache
 from cache.source import MongoSource
 from workers.cache_metrics import CacheMetrics
-from workers.clients import open_catalog, open_redis, open_source, warn_of_open_credentials, watching
+from workers.clients import asking_for, open_catalog, open_redis, open_source, warn_of_open_credentials, watching
 from workers.connecting import connect
 from workers.health import serve_health
 from workers.logs import LogContext
@@ -69,6 +69,7 @@ class WorkerProcess:
             dependencies = await stack.enter_async_context(open_dependencies(self.settings, metrics))
             await stack.enter_async_context(serve_health(self.settings.health_address, self.is_ready))
             warn_of_open_credentials(self.settings)
+            await stack.enter_async_context(asking_for(dependencies.source))
             redis, catalog = dependencies.redis, dependencies.catalog
             watcher = await stack.enter_async_context(watching(self.settings, redis, catalog))
             sampled = CacheMetrics(runtime.metric_meter, redis, dependencies.source, catalog, watcher)

@@ -218,6 +218,9 @@ def _not_empty(variables: Mapping[str, str | None]) -> dict[str, str]:
 def _connect_config(variables: Mapping[str, str]) -> ClientConnectConfig:
     # A file in the home folder is there for its owner's own commands: for a worker it is used if asked for.
     asked_for = not TEMPORAL_FILE_VARIABLES.isdisjoint(variables)
+    file = variables.get("TEMPORAL_CONFIG_FILE")
+    if file and not Path(file).is_file():  # the SDK would do without it
+        raise UnusableSettingError("TEMPORAL_CONFIG_FILE: there is no such file")
     try:
         return ClientConfig.load_client_connect_config(override_env_vars=variables, disable_file=not asked_for)
     except OSError as error:  # not its path: a certificate itself may have been put there

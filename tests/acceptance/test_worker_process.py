@@ -192,3 +192,9 @@ async def test_redis_may_be_restarted_and_frozen_under_running_messages(
             assert await worker.stop() == 0
     assert all(result["success"] and "failures" not in result for result in results)
     assert len(surroundings.receiver.requests) == 41
+
+
+async def test_a_mongodb_that_is_away_is_said_at_the_start(surroundings: Surroundings) -> None:
+    async with surroundings.worker(MONGO_URL=f"mongodb://127.0.0.1:{free_port()}", CACHE_WATCH="false") as worker:
+        await worker.says("MongoDB cannot be reached")
+        assert await worker.stop() == 0

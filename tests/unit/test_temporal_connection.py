@@ -118,3 +118,10 @@ def test_a_broken_file_is_not_quoted(tmp_path: Path, connection: Connection) -> 
     with pytest.raises(UnusableSettingError, match=r"^TEMPORAL_CONFIG_FILE: ") as caught:
         connection(TEMPORAL_CONFIG_FILE=str(file))
     assert PLANTED not in str(caught.value)
+
+
+def test_a_configuration_file_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The SDK would go on without it, to another server than the one that was meant."""
+    monkeypatch.setenv("TEMPORAL_CONFIG_FILE", str(tmp_path / "gone.toml"))
+    with pytest.raises(UnusableSettingError, match="TEMPORAL_CONFIG_FILE"):
+        Settings.model_validate({"sec_db": "x"}).temporal_connection()

@@ -16,7 +16,15 @@ from workers.embedded.servers import executable
 
 EXAMPLE = Message(
     message_id="try-1",
-    records=[{"level": "ERROR", "service": "cart", "message": "the first message of mine", "messageId": "try-1"}],
+    records=[
+        {
+            "level": "ERROR",
+            "service": "cart",
+            "message": "the first message of mine",
+            "context": {"basket": 7},
+            "messageId": "try-1",
+        }
+    ],
 )
 
 
