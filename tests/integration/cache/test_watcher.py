@@ -243,10 +243,13 @@ async def test_other_collections_are_none_of_its_business(watcher: Watcher, raw:
 async def test_hostile_identifiers_invalidate_nobody_and_stop_nothing(
     watcher: Watcher, raw: Redis, edited: Database, hostile: Any
 ) -> None:
+    async def edit_all() -> None:
+        for collection, document in DOCUMENTS.items():
+            await edited[collection].insert_one({**document, "organisationId": hostile})
+        await _insert("PipelineNodes", edited)
+
     await _fill(raw)
-    for collection, document in DOCUMENTS.items():
-        await edited[collection].insert_one({**document, "organisationId": hostile})
-    await _edited(watcher, _insert("PipelineNodes", edited), len(DOCUMENTS) + 1)
+    await _edited(watcher, edit_all(), len(DOCUMENTS) + 1)
     assert await _removed(raw) == EXACTLY["PipelineNodes"]
 
 
