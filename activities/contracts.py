@@ -205,6 +205,11 @@ class FailureReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailureReports:
-    """Failures of one message that are stored together, each as an object of its own."""
+    """Failures of one message, at least one, that are stored together, each as an object of its own."""
 
     reports: list[FailureReport]
+
+    @property
+    def message(self) -> MessageId:
+        """Whose failures they are; what is logged about them names it."""
+        return self.reports[0].message
