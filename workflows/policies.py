@@ -51,7 +51,7 @@ PROCESS = LocalActivityPolicy(
 DELIVER = ActivityPolicy(
     start_to_close_timeout=timedelta(minutes=10),
     schedule_to_close_timeout=PATIENCE,
-    # A worker beats every 3 s, so this long a silence means that it died: another one goes on where it stopped.
+    # A worker beats every second, so this long a silence means that it died: another one goes on where it stopped.
     heartbeat_timeout=timedelta(seconds=15),
     retry_policy=RetryPolicy(
         initial_interval=timedelta(seconds=1), backoff_coefficient=2, maximum_interval=timedelta(minutes=5)

@@ -20,14 +20,9 @@ def error_details(error: FailureError, description: str) -> ErrorDetails:
 
     A local activity's failure arrives as the last attempt's own error, another's wrapped in an ActivityError.
     """
-    cause = error.cause if isinstance(error, ActivityError) else error
+    cause = _cause(error)
     if isinstance(cause, ApplicationError):
-        return ErrorDetails(
-            type=cause.type or type(cause).__name__,
-            message=cause.message,
-            stack=_stack(cause),
-            description=description,
-        )
+        return _told_by(cause, cause.message, description)
     if isinstance(cause, exceptions.TimeoutError):
         return _timed_out(cause, description)
     kind = type(cause if cause is not None else error).__name__
@@ -38,18 +33,18 @@ def _timed_out(cause: exceptions.TimeoutError, description: str) -> ErrorDetails
     """A time-out says little by itself; the attempt before it says why."""
     last = cause.cause
     if isinstance(last, ApplicationError):
-        return ErrorDetails(
-            type=last.type or type(last).__name__,
-            message=f"gave up: {last.message}",
-            stack=_stack(last),
-            description=description,
-        )
+        return _told_by(last, f"gave up: {last.message}", description)
     kind = cause.type.name if cause.type is not None else "unknown"
     return ErrorDetails(type="TimeoutError", message=f"timed out ({kind})", description=description)
 
 
-def _stack(error: FailureError) -> str:
-    return error.failure.stack_trace if error.failure is not None else ""
+def _told_by(error: ApplicationError, message: str, description: str) -> ErrorDetails:
+    stack = error.failure.stack_trace if error.failure is not None else ""
+    return ErrorDetails(type=error.type or type(error).__name__, message=message, stack=stack, description=description)
+
+
+def _cause(error: FailureError) -> BaseException | None:
+    return error.cause if isinstance(error, ActivityError) else error
 
 
 def timestamp(now: datetime, sequence: int) -> str:
@@ -75,7 +70,7 @@ def bounded(report: FailureReport) -> FailureReport:
 
 def told_progress(error: FailureError) -> Sequence[Any]:
     """What a delivery that ended in failure told of its progress; empty where it told nothing."""
-    cause: BaseException | None = error.cause if isinstance(error, ActivityError) else error
+    cause = _cause(error)
     if isinstance(cause, exceptions.TimeoutError):
         last = cause.cause
         return last.details if isinstance(last, ApplicationError) else cause.last_heartbeat_details

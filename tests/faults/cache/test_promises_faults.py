@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import signal
 import statistics
-import sys
-import textwrap
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -26,6 +23,7 @@ from cache.invalidation import Invalidator
 from cache.redis_cache import RedisCache
 from cache.source import MongoSource, SourceUnavailableError
 from cache.watcher import Watcher
+from tests.python_process import python_process
 from workers.embedded.servers import Server, free_port, running, start_mongodb
 
 # pymongo leaves a socket to the garbage collector if it is closed while it connects to a server that is away.
@@ -69,22 +67,6 @@ ANOTHER_WATCHER = """
 """
 
 
-@contextlib.asynccontextmanager
-async def _process(program: str, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Another process that runs `program`, killed at the end if it still does."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", textwrap.dedent(program), *arguments),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    try:
-        yield process
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.communicate()
-
-
 async def _seen(process: asyncio.subprocess.Process) -> str:
     """The version that the catalog of another process gives."""
     assert process.stdin is not None
@@ -124,7 +106,10 @@ async def test_another_process_sees_an_edit_also_one_made_while_redis_was_away_a
 ) -> None:
     arguments = (f"redis://{own_valkey.address}/0", mongo_url, database_name)
     redis = RedisCache.configure(arguments[0], first_cooldown=0.05, longest_cooldown=0.2)
-    async with _process(ANOTHER_CATALOG, *arguments) as reader, _process(ANOTHER_WATCHER, *arguments) as watching:
+    async with (
+        python_process(ANOTHER_CATALOG, *arguments) as reader,
+        python_process(ANOTHER_WATCHER, *arguments) as watching,
+    ):
         assert watching.stdout is not None
         assert await watching.stdout.readline() == b"watching\n"
         await _until_cached(reader, arguments[0], 1)

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import random
-import sys
-import textwrap
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +24,7 @@ from cache.invalidation import Invalidator
 from cache.redis_cache import RedisCache
 from cache.sealing import Sealer
 from cache.source import MongoSource
+from tests.python_process import python_process
 from workers.embedded.servers import free_port, running, start_valkey
 
 PATIENCE_SECONDS = 30
@@ -89,22 +87,6 @@ ANOTHER_CATALOG = """
 
     asyncio.run(main())
 """
-
-
-@contextlib.asynccontextmanager
-async def _process(program: str, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Another process that runs `program`, killed at the end if it still does."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", textwrap.dedent(program), *arguments),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    try:
-        yield process
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.communicate()
 
 
 class Elsewhere:
@@ -191,8 +173,8 @@ async def test_two_processes_never_show_what_is_older_than_an_invalidation(
     """Slow fills, edits, invalidations at every level, expiries and restarts, with the real servers and processes."""
     arguments = (own_redis_url, mongo_url, database_name)
     async with (
-        _process(ANOTHER_CATALOG, *arguments) as one,
-        _process(ANOTHER_CATALOG, *arguments) as other,
+        python_process(ANOTHER_CATALOG, *arguments) as one,
+        python_process(ANOTHER_CATALOG, *arguments) as other,
         Redis.from_url(arguments[0]) as raw,
         AsyncMongoClient(mongo_url) as client,
     ):
